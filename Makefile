@@ -1,0 +1,47 @@
+# Every target installs what it needs into .venv; nothing but Python 3.11 to 3.13 and make is required.
+PYTHON ?= python3
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test lint format figures bench kills clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+install: $(INSTALLED)  ## create .venv and install the project into it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## train five small autoencoders on embedded data, draw what they learned
+	$(PY) -m ae_lab.train -m model=mlp latent=2,5,10,32,64 data=mnist5k epochs=20
+	$(PY) -m ae_lab.report
+
+test: $(INSTALLED)  ## lint and all tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+lint: $(INSTALLED)  ## lint only
+	$(PY) -m ruff check .
+
+format: $(INSTALLED)  ## format the code in place
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+figures: $(INSTALLED)  ## run what is missing of each study, draw its figures
+	for study in experiments/*.yaml; do \
+	    name=$$(basename $$study .yaml); \
+	    $(PY) -m ae_lab.train experiments=$$name && $(PY) -m ae_lab.report $$name || exit 1; \
+	done
+
+bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script
+	$(PY) -m ae_lab.bench
+
+kills: $(INSTALLED)  ## 30 seeded SIGKILLs: the survivors' tensors are bitwise those of an undisturbed run
+	$(PY) -m tests.kills
+
+clean:           ## remove .venv (runs in outputs/ stay)
+	rm -rf .venv

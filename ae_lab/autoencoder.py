@@ -1,0 +1,190 @@
+"""The LightningModule that every family shares: encoder → bottleneck → decoder → output."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ae_lab.data.images import Batch
+from ae_lab.errors import RunFailed
+from ae_lab.metrics import image_metrics
+from ae_lab.nets import layers
+from ae_lab.objective import Objective
+from ae_lab.randomness import derive
+
+
+@dataclass(slots=True)
+class Pass:
+    """One forward pass, all an objective's term may look at."""
+
+    clean: Tensor  # (B, C, H, W), pixels in [0, 1]
+    seen: Tensor  # (B, C, H, W), what the encoder got
+    label: Tensor  # (B, K)
+    code: Tensor  # (B, latent)
+    raw: Tensor  # (B, C, H, W), the decoder's values before the output map
+    reconstruction: Tensor  # (B, C, H, W), pixels
+    extras: dict[str, Tensor] = field(default_factory=dict)  # what the bottleneck adds
+
+
+class Autoencoder(pl.LightningModule):
+    """An autoencoder made of parts; see the package's `conf/model/` for families.
+
+    reconstruction = output(decoder([z; y])),  z = bottleneck(encoder([seen; y]))
+
+    where y, the label, goes to the decoder if `conditional` and to the encoder if
+    `condition_encoder`. Parts come as functions of the sizes that only their neighbours know:
+    `encoder(shape)` with an attribute `features`, `bottleneck(features)` with an attribute
+    `latent`, `decoder(inputs, shape)`, `optimizer(parameters)`, `scheduler(optimizer, total_steps)`.
+
+    Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
+    steps of this module and travels in its checkpoints.
+
+    Raises:
+        UserError: a part cannot be built as asked.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        encoder: Callable[..., nn.Module],
+        bottleneck: Callable[..., nn.Module],
+        decoder: Callable[..., nn.Module],
+        output: str,
+        objective: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        conditional: bool = False,
+        condition_encoder: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        torch.manual_seed(derive(seed, "weights"))
+        self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
+        channels, *size = shape
+        self.encoder = encoder((channels + classes * condition_encoder, *size))
+        self.bottleneck = bottleneck(self.encoder.features)
+        self.decoder = decoder(self.bottleneck.latent + classes * conditional, shape)
+        self.output = layers.output(output)
+        self.objective = objective
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
+        self.steps = 0
+        self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
+        self.counted = 0
+
+    def encode(self, seen: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.condition_encoder:
+            seen = layers.join_label(seen, label)
+        return self.bottleneck(self.encoder(seen))
+
+    def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """Code (B, latent) → the decoder's raw values (B, C, H, W); `self.output` makes pixels."""
+        return self.decoder(layers.join_label(code, label) if self.conditional else code)
+
+    def forward(self, batch: Batch) -> Pass:
+        code, extras = self.encode(batch.seen, batch.label)
+        raw = self.decode(code, batch.label)
+        pixels = self.output(raw.float())
+        return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras)
+
+    # Training
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer(self.parameters())
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = self.make_scheduler(optimizer, total_steps=total)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        torch.manual_seed(derive(self.seed, "step", self.steps, self.global_rank))
+        self.steps += 1
+        loss, terms = self.objective(self(batch), self)
+        self.add({"loss": loss, **terms}, batch)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+        if self.steps % self.trainer.log_every_n_steps == 0:
+            loss = outputs["loss"].item()
+            self.check(loss, "loss")
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
+
+    def on_train_epoch_start(self) -> None:
+        # An epoch that goes on after an interruption keeps what its first part has added up.
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+            self.reset()
+
+    def add(self, values: dict[str, Tensor], batch: Batch) -> None:
+        n = len(batch.index)
+        for name, value in values.items():
+            addend = value.detach() * n
+            self.sums[name] = self.sums[name] + addend if name in self.sums else addend
+        self.counted += n
+
+    def reset(self) -> None:
+        self.sums, self.counted = {}, 0
+
+    def means(self, stage: str) -> dict[str, float]:
+        """This epoch's means over all ranks, by name; the sums start anew."""
+        names = sorted(self.sums)
+        sums = torch.stack([self.sums[name] for name in names]).double()
+        counted = torch.tensor([self.counted], device=sums.device, dtype=torch.float64)
+        total = self.trainer.strategy.reduce(torch.cat([sums, counted]), reduce_op="sum").tolist()
+        self.reset()
+        return {
+            f"{stage}/{name}": value / total[-1] for name, value in zip(names, total, strict=False)
+        }
+
+    # Validation and test: in float32, so that figures do not depend on the training's precision
+
+    def on_validation_epoch_start(self) -> None:
+        # Validation comes at the end of a training epoch, whose sums are complete by now.
+        self.train_means = self.means("train") if self.counted else {}
+
+    def on_test_epoch_start(self) -> None:
+        self.reset()
+
+    def evaluate(self, batch: Batch) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            out = self(batch)
+            loss, terms = self.objective(out, self)
+            measured = image_metrics(out.reconstruction, out.clean)
+        self.add({"loss": loss, **terms}, batch)
+        for name, values in measured.items():
+            self.sums[name] = self.sums.get(name, 0) + values.sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        means = self.means("val")
+        for name, value in {**self.train_means, **means}.items():
+            self.check(value, name)
+        self.log_dict(self.train_means | {"epoch": float(self.current_epoch)}, sync_dist=False)
+        self.log_dict(means, sync_dist=False)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.means("test"), sync_dist=False)
+
+    def check(self, value: float, name: str) -> None:
+        """Stop before a model that has diverged overwrites one that had not."""
+        if value != value or value in (float("inf"), float("-inf")):
+            raise RunFailed(
+                f"{name} became {value} in epoch {self.current_epoch}, step {self.steps}: try a "
+                "lower lr, or gradient_clip=1; the last good checkpoint is kept"
+            )
+
+    # Checkpoints hold tensors and primitives only
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["progress"] = {"steps": self.steps, "counted": self.counted, "sums": self.sums}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        progress = checkpoint["progress"]
+        self.steps, self.counted = progress["steps"], progress["counted"]
+        self.sums = dict(progress["sums"])

@@ -1,0 +1,150 @@
+"""What a run leaves behind while it trains: checkpoints, a history, pictures."""
+
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from ae_lab import runs
+from ae_lab.data.images import Batch
+
+EXAMPLES = 8
+EMBEDDED = 1000
+
+
+class Checkpoints(Callback):
+    """`last.ckpt` after every epoch, and within one every `minutes`; `best.ckpt` by `val/mse`.
+
+    The last holds everything needed to go on, the best the weights alone. Both appear complete
+    or not at all (`AtomicCheckpointIO`).
+    """
+
+    def __init__(self, folder: Path, minutes: float):
+        self.folder, self.seconds = folder, 60 * minutes
+        self.best = float("inf")
+        self.saved_at = time.monotonic()
+
+    def save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        due = time.monotonic() - self.saved_at > self.seconds
+        if trainer.world_size > 1:  # a checkpoint is a collective call: rank 0's clock decides
+            due = False
+        if due and batch_idx + 1 < trainer.num_training_batches:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer, module) -> None:
+        score = float(trainer.callback_metrics["val/mse"])
+        if trainer.state.fn == "fit" and score < self.best:
+            self.best = score
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        self.save(trainer)
+
+    def state_dict(self) -> dict:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best = state["best"]
+
+
+class History(Callback):
+    """`history.csv`: one row an epoch, cut back to the checkpoint that a run resumes from.
+
+    Also the clock: `seconds` of training, validation included, over all of a run's attempts.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_fit_start(self, trainer, module) -> None:
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {k: v for k, v in sorted(scores.items()) if k.startswith("val/")}
+        row |= {k: v for k, v in module.train_means.items()}
+        row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": self.seconds}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            runs.write_csv(self.path, self.rows)
+
+    def state_dict(self) -> dict:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows, self.seconds_before = state["rows"], state["seconds"]
+
+
+def grid(*rows: Tensor) -> Tensor:
+    """Images (n, C, H, W) per row → one image (C, rows·H, n·W) in [0, 1]."""
+    shown = [row.detach().float().cpu().nan_to_num().clamp(0, 1) for row in rows]
+    lines = [torch.cat(list(row), dim=2) for row in shown]
+    return torch.cat(lines, dim=1)
+
+
+class Pictures(Callback):
+    """Per validation: clean, seen and reconstructed images, one row each.
+
+    At the end of the test: the codes of test images in TensorBoard's projector, with labels and
+    thumbnails, if the code is a vector.
+    """
+
+    def __init__(self) -> None:
+        self.codes: list[Tensor] = []
+        self.batches: list[Batch] = []
+
+    def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
+        if batch_idx > 0 or not trainer.is_global_zero or not trainer.loggers:
+            return
+        few = Batch(*(part if part is None else part[:EXAMPLES] for part in batch))
+        with torch.autocast(module.device.type, enabled=False):
+            picture = grid(few.clean, few.seen, module(few).reconstruction)
+        for logger in trainer.loggers:
+            show_image(logger, "clean · seen · reconstructed", picture, trainer.global_step)
+
+    def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
+        held = sum(map(len, self.codes))
+        if held < EMBEDDED and trainer.is_global_zero:
+            with torch.autocast(module.device.type, enabled=False):
+                code, _ = module.encode(batch.seen, batch.label)
+            self.codes.append(code[: EMBEDDED - held].cpu())
+            self.batches.append(Batch(*(p if p is None else p[: EMBEDDED - held] for p in batch)))
+
+    def on_test_end(self, trainer, module) -> None:
+        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        codes = torch.cat(self.codes).flatten(1) if self.codes else torch.empty(0, 0)
+        # The projector wants two dimensions at least: a code of one gets a zero beside it.
+        codes = torch.nn.functional.pad(codes, (0, max(0, 2 - codes.shape[1])))
+        for board in boards if len(codes) else []:
+            labels = [" ".join(map(str, row.nonzero().flatten().tolist()))
+                      for batch in self.batches for row in batch.label.cpu()]
+            images = torch.cat([batch.clean.cpu() for batch in self.batches])
+            board.experiment.add_embedding(codes, metadata=labels, label_img=images, tag="code")
+        self.codes, self.batches = [], []
+
+
+def show_image(logger, name: str, picture: Tensor, step: int) -> None:
+    """Send an image (C, H, W) to a logger that can take one."""
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, picture, step)
+    elif hasattr(logger, "log_image"):  # wandb
+        logger.log_image(name, [picture.permute(1, 2, 0).numpy()], step=step)
+    elif hasattr(logger.experiment, "log_image"):  # mlflow
+        file = f"{name.replace(' · ', '-')}-{step}.png"
+        logger.experiment.log_image(logger.run_id, picture.permute(1, 2, 0).numpy(), file)

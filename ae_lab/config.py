@@ -1,0 +1,152 @@
+"""Hydra's side of the package: where the configuration is, and errors a person can act on."""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ae_lab.errors import RunFailed, UserError, nearest
+
+_HERE = Path(__file__).resolve().parent
+CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
+
+
+def say(error: BaseException) -> int:
+    """Print an error as one line; the exit code that belongs to it."""
+    print(f"error: {explain(error)}", file=sys.stderr)
+    return 1 if isinstance(root(error), RunFailed) else 2
+
+
+def root(error: BaseException) -> BaseException:
+    """Our own error among an error's causes (Hydra wraps what a constructor raises), else itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | RunFailed):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def explain(error: BaseException) -> str:
+    """One line on what went wrong."""
+    error = root(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError | RunFailed):
+        return text
+    if missing := re.search(r"(?:Could not find|Could not override) '([^']+)'", text):
+        return _unknown(missing[1])
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return text
+    return f"{type(error).__name__}: {text}"
+
+
+def _unknown(name: str) -> str:
+    """A choice of a group, or a key, that does not exist."""
+    group, _, choice = name.rpartition("/")
+    if (CONF / group).is_dir() and group:
+        available = [path.stem for path in (CONF / group).glob("*.yaml")]
+        return f"{group}={choice} is not known: {nearest(choice, available)}"
+    keys = known_keys(sys.argv[1:])
+    parent = name.rpartition(".")[0]
+    siblings = [key for key in keys if parent and key.startswith(f"{parent}.")]
+    return f"there is no key '{name}': {nearest(name, siblings or keys)}"
+
+
+def known_keys(overrides: Iterable[str]) -> list[str]:
+    """All dotted keys of the configuration, with the groups' choices that `overrides` make."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from ae_lab.identity import flat
+
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", "experiments"}
+    choices = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", overrides=choices)
+    keys = {*map(str, config), *groups, *flat(OmegaConf.to_container(config))}
+    return sorted(key for key in keys if "._" not in key)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse keys that no part would understand (`+model.typo=1` is accepted by Hydra).
+
+    Raises:
+        UserError: an unknown key at the top or in a part; names the nearest valid one.
+    """
+    top = OmegaConf.load(CONF / "config.yaml")
+    groups = {str(key) for entry in top.pop("defaults") if entry != "_self_" for key in entry}
+    allowed = {*map(str, top), *groups} - {"hydra", "preset", "experiments"}
+    allowed = {key for key in allowed if not key.startswith("override ")}
+    for key in config:
+        if key not in allowed:
+            raise UserError(f"there is no key '{key}': {nearest(key, allowed)}")
+    _check_parts(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _check_parts(node: object, path: str) -> None:
+    """Compare the keys of every node that has a `_target_` with the target's parameters."""
+    if not isinstance(node, dict):
+        return
+    if target := node.get("_target_"):
+        signature = inspect.signature(get_object(target)).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.values()):
+            for key in node:
+                if not key.startswith("_") and key not in signature:
+                    usable = [name for name in signature if name != "self"]
+                    name = f"{path}{key}"
+                    raise UserError(f"{path[:-1]} has no '{name}': {nearest(key, usable)}")
+    for key, value in node.items():
+        _check_parts(value, f"{path}{key}.")
+
+
+def choices() -> dict[str, str]:
+    """The choice made in each of our groups, as Hydra knows them in a job."""
+    if not HydraConfig.initialized():
+        return {}
+    made = HydraConfig.get().runtime.choices
+    return {str(k): str(v) for k, v in made.items() if not k.startswith("hydra/") and v is not None}
+
+
+def overrides() -> list[str]:
+    """What a person typed for this job."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def traceback_wanted() -> bool:
+    return os.environ.get("AE_LAB_TRACEBACK", "0") not in ("", "0")
+
+
+def guarded(task: Callable[[DictConfig], object]) -> Callable[[DictConfig], None]:
+    """A task that ends the process itself when it fails, before Hydra adds lines of its own."""
+
+    def run(config: DictConfig) -> None:
+        try:
+            task(config)
+        except Exception as error:
+            if traceback_wanted():
+                raise
+            sys.exit(say(error))
+
+    return run
+
+
+def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
+    """Run a Hydra app. What goes wrong becomes one line and an exit code: 2 for what cannot be
+    done as asked, 1 for a run that failed. AE_LAB_TRACEBACK=1 asks for the traceback too."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, we explain
+    app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)
+    try:
+        app()
+    except Exception as error:
+        if traceback_wanted():
+            raise
+        sys.exit(say(error))

@@ -1,0 +1,181 @@
+"""Images on the device: a batch is an index, a conversion and a noise, whole batches at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ae_lab.errors import UserError
+from ae_lab.noise import Noise
+from ae_lab.randomness import derive, generator
+
+SPLITS = ("train", "val", "test")
+
+
+class Batch(NamedTuple):
+    """What the model gets. Pixels are float32 in [0, 1], labels float32."""
+
+    clean: Tensor  # (B, C, H, W)
+    seen: Tensor  # (B, C, H, W), the corrupted image
+    label: Tensor  # (B, K), one-hot or multi-hot
+    index: Tensor  # (B,), the image's place in its split
+    side: Tensor | None = None  # what the network may be told of the corruption
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W) and labels uint8 (N, K)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def first(self, n: int | None) -> "Split":
+        return self if n is None else Split(self.images[:n], self.labels[:n])
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set with its three splits; tables and figures call it by its title."""
+
+    name: str
+    title: str
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        """Fingerprint what the splits hold, so that a run is known by its data, not by a path."""
+        digest = blake2b(digest_size=8)
+        for name in SPLITS:
+            for part in fields(Split):
+                values = getattr(getattr(self, name), part.name)
+                digest.update(str(tuple(values.shape)).encode())
+                digest.update(values.contiguous().numpy())
+        object.__setattr__(self, "fingerprint", digest.hexdigest())
+
+    def limited(self, n: int | None) -> "ImageSet":
+        """At most the first n images of each split."""
+        if n is None:
+            return self
+        splits = (getattr(self, name).first(n) for name in SPLITS)
+        return ImageSet(self.name, f"{self.title}, first {n:,} of each split", *splits)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 0..255 → float32 0..1."""
+    return images.float().div_(255)
+
+
+class TrainLoader:
+    """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
+
+    A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
+    last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
+    Its state is a position in the epoch, so that a run resumes in the middle of one.
+
+    Raises:
+        UserError: the batch cannot be shared equally among the ranks, or the split is too small.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        noise: Noise,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if batch_size % world_size:
+            raise UserError(
+                f"batch_size={batch_size} is the size over all devices and cannot be shared "
+                f"equally among {world_size}: give a multiple of {world_size}"
+            )
+        if len(split) < world_size:
+            raise UserError(f"{len(split)} training images are too few for {world_size} devices")
+        self.split, self.noise, self.batch_size = split, noise, batch_size
+        self.seed, self.epoch, self.rank, self.world_size = seed, epoch, rank, world_size
+        self.generator = torch.Generator(split.images.device)
+        self.done = 0  # batches handed out in this epoch
+        self.resume_at = 0
+
+    def __len__(self) -> int:
+        tail = len(self.split) % self.batch_size
+        return len(self.split) // self.batch_size + (tail >= self.world_size)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.resume_at = state["done"] % len(self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        start, self.resume_at = self.resume_at, 0
+        epoch = self.epoch()
+        order = torch.randperm(len(self.split), generator=generator(self.seed, "shuffle", epoch))
+        order = order.to(self.split.images.device)
+        for number in range(start, len(self)):
+            index = order[number * self.batch_size : (number + 1) * self.batch_size]
+            share = len(index) // self.world_size
+            index = index[self.rank * share : (self.rank + 1) * share]
+            self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))
+            clean = pixels(self.split.images[index])
+            seen, side = self.noise(clean, self.generator)
+            self.done = number + 1
+            yield Batch(clean, seen, self.split.labels[index].float(), index, side)
+
+
+class EvalLoader:
+    """Batches in order, each image with its own noise, the same for every model, seed and device.
+
+    The noise of an image is drawn once, on the CPU, by a generator seeded by the split's name and
+    the image's index, and kept.
+    """
+
+    def __init__(
+        self, split: Split, noise: Noise, name: str, batch_size: int, rank: int, world_size: int
+    ):
+        self.split, self.noise, self.name, self.batch_size = split, noise, name, batch_size
+        self.mine = range(rank, len(split), world_size)
+        self.seen: Tensor | None = None
+        self.side: Tensor | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.mine) // self.batch_size)
+
+    def draw(self) -> None:
+        """Corrupt the whole split, image by image."""
+        if type(self.noise) is Noise:
+            return
+        chance = torch.Generator()
+        seen, side = [], []
+        for index in range(len(self.split)):
+            chance.manual_seed(derive(self.name, "noise", index))
+            one = self.noise(pixels(self.split.images[index : index + 1].cpu()), chance)
+            seen.append(one[0])
+            side.append(one[1])
+        device = self.split.images.device
+        self.seen = torch.cat(seen).to(device)
+        self.side = None if side[0] is None else torch.cat(side).to(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.seen is None:
+            self.draw()
+        for start in range(0, len(self.mine), self.batch_size):
+            part = self.mine[start : start + self.batch_size]
+            index = torch.tensor(part, device=self.split.images.device)
+            clean = pixels(self.split.images[index])
+            seen = clean if self.seen is None else self.seen[index]
+            side = None if self.side is None else self.side[index]
+            yield Batch(clean, seen, self.split.labels[index].float(), index, side)

@@ -1,0 +1,79 @@
+"""The LightningDataModule of every data set."""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+
+from ae_lab.data.images import SPLITS, Batch, EvalLoader, ImageSet, Split, TrainLoader
+from ae_lab.errors import UserError, whole
+from ae_lab.noise import Noise
+
+EVAL_BATCH = 1000
+
+
+class ImageData(pl.LightningDataModule):
+    """A data set and its noise; each split lives on the training device as one uint8 tensor.
+
+    `batch_size` counts over all devices. `limit` caps each split at its first images.
+
+    Raises:
+        UserError: batch_size or limit is impossible, or the images do not have the stated shape.
+    """
+
+    def __init__(
+        self,
+        source: ImageSet,
+        noise: Noise,
+        shape: Sequence[int],
+        classes: int,
+        batch_size: int = 128,
+        seed: int = 0,
+        limit: int | None = None,
+    ):
+        super().__init__()
+        self.noise, self.seed = noise, whole("seed", seed, least=0)
+        self.batch_size = whole("batch_size", batch_size)
+        self.images = source.limited(limit if limit is None else whole("data.limit", limit))
+        found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
+        if found != (*shape, classes):
+            raise UserError(
+                f"{source.title} is {found} (channels, height, width, classes), "
+                f"but data.shape and data.classes say {(*shape, classes)}"
+            )
+        self.loaders: dict[str, EvalLoader] = {}
+
+    def split(self, name: str) -> Split:
+        return getattr(self.images, name)
+
+    def setup(self, stage: str) -> None:
+        """Move the splits to the device, once."""
+        trainer = self.trainer
+        if not self.loaders:
+            device = trainer.strategy.root_device
+            ranks = (trainer.global_rank, trainer.world_size)
+            self.on_device = {name: self.split(name).to(device) for name in SPLITS}
+            self.loaders = {
+                name: EvalLoader(self.on_device[name], self.noise, name, EVAL_BATCH, *ranks)
+                for name in ("val", "test")
+            }
+
+    def train_dataloader(self) -> TrainLoader:
+        trainer = self.trainer
+        return TrainLoader(
+            self.on_device["train"],
+            self.noise,
+            self.batch_size,
+            self.seed,
+            epoch=lambda: trainer.current_epoch,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+
+    def val_dataloader(self) -> EvalLoader:
+        return self.loaders["val"]
+
+    def test_dataloader(self) -> EvalLoader:
+        return self.loaders["test"]
+
+    def transfer_batch_to_device(self, batch: Batch, device, dataloader_idx: int) -> Batch:
+        return batch  # it was made there

@@ -1,0 +1,102 @@
+"""Fully connected encoder and decoder."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from ae_lab.errors import choose, real, whole
+from ae_lab.nets.layers import activation as make_activation
+
+WIDTHS = {2: (500, 100), 3: (500, 250, 100)}
+# ReLU: He et al. (ICCV 2015); sigmoid: Glorot & Bengio's factor 4.
+GAINS = dict.fromkeys(("relu", "leaky_relu", "gelu", "silu"), 2**0.5) | {"sigmoid": 4.0}
+NORMS = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+def widths(depth: int, hidden: Sequence[int] | None) -> list[int]:
+    """The encoder's hidden widths: `hidden` where given, else those that belong to `depth`.
+
+    Raises:
+        UserError: no widths belong to this depth, or one of `hidden` is not a whole number >= 1.
+    """
+    if hidden is not None:
+        given = [hidden] if isinstance(hidden, int | str) else list(hidden)
+        return [whole("hidden", width) for width in given]
+    whole("depth", depth)
+    return list(choose("hidden=[...] says any other depth; depth", depth, WIDTHS))
+
+
+def stack(sizes: Sequence[int], activation: str, norm: str, dropout: float) -> nn.Sequential:
+    """Linear → norm → activation → dropout for each pair of neighbouring sizes.
+
+    Weights start uniform as Glorot & Bengio (AISTATS 2010) have it, times the activation's gain,
+    so that signals neither die nor explode on their way; biases start at zero.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        linear = nn.Linear(inputs, outputs)
+        nn.init.xavier_uniform_(linear.weight, GAINS.get(activation, 1.0))
+        nn.init.zeros_(linear.bias)
+        normalise = choose("norm", norm, NORMS)
+        layers += [linear]
+        layers += [normalise(outputs)] if normalise else []
+        layers += [make_activation(activation)]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(*layers)
+
+
+class MLPEncoder(nn.Module):
+    """Image (B, C, H, W) → features (B, hidden[-1]).
+
+    Raises:
+        UserError: impossible widths, activation, norm or dropout.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        depth: int = 2,
+        hidden: Sequence[int] | None = None,
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        sizes = [prod(shape), *widths(depth, hidden)]
+        self.features = sizes[-1]
+        self.layers = stack(sizes, activation, norm, real("dropout", dropout, high=1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))
+
+
+class MLPDecoder(nn.Module):
+    """Code, with its label where there is one, (B, inputs) → raw values (B, C, H, W).
+
+    The hidden widths are the encoder's, mirrored.
+
+    Raises:
+        UserError: impossible widths, activation, norm or dropout.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        shape: Sequence[int],
+        *,
+        depth: int = 2,
+        hidden: Sequence[int] | None = None,
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.shape = tuple(shape)
+        sizes = [inputs, *reversed(widths(depth, hidden))]
+        self.layers = stack(sizes, activation, norm, real("dropout", dropout, high=1.0))
+        self.to_pixels = nn.Linear(sizes[-1], prod(shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.to_pixels(self.layers(z)).unflatten(1, self.shape)

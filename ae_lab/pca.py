@@ -1,0 +1,54 @@
+"""Principal component analysis: the best linear autoencoder, the yardstick of every table."""
+
+from functools import cache
+
+import torch
+from hydra.utils import instantiate
+
+from ae_lab.data.images import EvalLoader, pixels
+from ae_lab.errors import UserError
+from ae_lab.identity import flat
+from ae_lab.runs import Run
+
+
+class PCA:
+    """Fitted on a run's clean training images, judged on its test images as the run sees them."""
+
+    def __init__(self, run: Run):
+        from sklearn.decomposition import PCA as Decomposition
+
+        data = instantiate(run.config.data)
+        train, test = data.split("train"), data.split("test")
+        loader = EvalLoader(test, data.noise, "test", len(test), rank=0, world_size=1)
+        [batch] = list(loader)
+        self.clean, self.seen = batch.clean.flatten(1), batch.seen.flatten(1)
+        fitted = Decomposition(svd_solver="covariance_eigh")
+        fitted.fit(pixels(train.images).flatten(1).numpy())
+        self.mean = torch.from_numpy(fitted.mean_).float()
+        self.components = torch.from_numpy(fitted.components_).float()
+
+    @cache  # noqa: B019 — one per data set and noise, kept for the life of the process
+    def mse(self, latent: int) -> float | None:
+        """Test MSE per pixel of the first `latent` components; None past their number."""
+        if latent > len(self.components):
+            return None
+        basis = self.components[:latent]
+        restored = self.mean + (self.seen - self.mean) @ basis.T @ basis
+        return float((restored - self.clean).square().mean())
+
+
+_fitted: dict[str, PCA] = {}
+
+
+def pca_mse(run: Run) -> float | None:
+    """The test MSE of PCA with as many components as the run's code has dimensions.
+
+    None where the data that the run was made from is not at hand any more.
+    """
+    key = str([run.record["data"], sorted(flat(run.config.noise).items())])
+    if key not in _fitted:
+        try:
+            _fitted[key] = PCA(run)
+        except UserError:
+            return None
+    return _fitted[key].mse(int(run.settings["latent"]))

@@ -1,0 +1,209 @@
+"""Figures of a sweep: `python -m ae_lab.report [study or sweep folder]`.
+
+Which figures is said by the sweep's configuration, `figures:`, one `_target_` each. A figure is a
+function of runs that returns a matplotlib Figure, or None where the runs have nothing to show.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from rich import print as show
+
+from ae_lab import config, tables
+from ae_lab.errors import UserError, nearest
+from ae_lab.pca import pca_mse
+from ae_lab.runs import Run
+
+LABELS = {
+    "latent": "latent dimensions",
+    "epoch": "epoch",
+    "test/mse": "test MSE per pixel",
+    "val/mse": "validation MSE per pixel",
+    "test/psnr": "test PSNR (dB)",
+    "test/ssim": "test SSIM",
+}
+# Okabe & Ito's palette, told apart with any colour vision, less its yellow.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.titlesize": "medium",
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+KNOBS = ("preset", "model", "noise", "depth", "activation", "conditional", "seed")
+
+
+def data_title(runs: list[Run]) -> str:
+    return " and ".join(sorted({run.record["data"]["title"] for run in runs}))
+
+
+def varied(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
+    """The settings in which the runs differ."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    return [
+        name
+        for name in sorted(names, key=lambda n: KNOBS.index(n) if n in KNOBS else len(KNOBS))
+        if name not in leave_out and len({str(run.settings.get(name)) for run in runs}) > 1
+    ]
+
+
+def labels(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
+    """What tells each run from the others: its preset where each has one, else what varies."""
+    presets = [run.settings.get("preset", "None") for run in runs]
+    if "None" not in presets and len(set(presets)) == len(runs):
+        return presets
+    keys = varied(runs, leave_out)
+    shared = runs[0].settings.get("model", "") if runs else ""
+    words = [", ".join(f"{key} {run.settings.get(key)}" for key in keys) for run in runs]
+    return [word or shared for word in words]
+
+
+def curve(runs: list[Run], x: str, y: str, baseline: str | None = None) -> Figure | None:
+    """A metric against a setting, a line for each combination of the other settings.
+
+    `baseline="pca"` adds PCA with as many components as the code has dimensions.
+    """
+    from matplotlib.ticker import ScalarFormatter
+
+    if len({run.settings[x] for run in runs}) < 2:
+        return None
+    figure = Figure(figsize=(5.2, 3.6))
+    axes = figure.subplots()
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for run, label in zip(runs, labels(runs, leave_out=(x, "preset")), strict=True):
+        lines.setdefault(label, []).append((run.settings[x], run.metrics[y]))
+    for label, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=label)
+    if baseline == "pca":
+        best = {run.settings[x]: pca_mse(run) for run in runs}
+        points = sorted((at, value) for at, value in best.items() if value is not None)
+        if points:
+            axes.plot(*zip(*points, strict=True), "k--", marker="s", markersize=3, label="PCA")
+    positions = sorted({run.settings[x] for run in runs})
+    axes.set_xscale("log")
+    axes.set_xticks(positions, [f"{p:g}" for p in positions])
+    axes.minorticks_off()
+    axes.set(yscale="log" if y.endswith("mse") else "linear")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.tick_params(axis="y", which="minor", labelsize="x-small")
+    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=data_title(runs))
+    axes.legend(fontsize="small" if len(lines) < 8 else "xx-small")
+    return figure
+
+
+def history(runs: list[Run], y: str) -> Figure | None:
+    """A metric over the epochs, a line a run."""
+    figure = Figure(figsize=(5.2, 3.6))
+    axes = figure.subplots()
+    for run, label in zip(runs, labels(runs), strict=True):
+        rows = [row for row in run.history if y in row]
+        axes.plot([row["epoch"] + 1 for row in rows], [row[y] for row in rows], label=label)
+    axes.set(xlabel=LABELS["epoch"], ylabel=LABELS.get(y, y), title=data_title(runs), yscale="log")
+    axes.legend(fontsize="small" if len(runs) < 8 else "xx-small")
+    return figure
+
+
+def reconstructions(runs: list[Run], n: int = 10, most: int = 12) -> Figure:
+    """Test images over each run's reconstructions of them, at most `most` runs, best first."""
+    from ae_lab.restore import restore
+
+    runs = tables.best_first(runs)[:most]
+    strips, rows = {}, []
+    for run, label in zip(runs, labels(runs), strict=True):
+        restored = restore(run)
+        out = restored.show(n)
+        noise = run.settings["noise"]
+        strips.setdefault(("clean", "original"), out.clean)
+        if noise != "none":
+            strips.setdefault(("seen", str(run.config.noise)), out.seen)
+        rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", out.reconstruction))
+    rows = [
+        *((name[0] if name[0] == "seen" else name[1], images) for name, images in strips.items()),
+        *rows,
+    ]
+    figure = Figure(figsize=(0.55 * n + 1.8, 0.62 * len(rows) + 0.4))
+    axes = figure.subplots(len(rows), n, squeeze=False)
+    for line, (name, images) in zip(axes, rows, strict=True):
+        for place, image in zip(line, images, strict=True):
+            place.imshow(image.permute(1, 2, 0).clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+            place.set(xticks=[], yticks=[])
+            place.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="x-small")
+    figure.suptitle(f"Test images of {data_title(runs)}", fontsize="medium")
+    return figure
+
+
+def sweep_folder(outputs: Path, name: str | None) -> Path:
+    """The folder of a study or of a sweep; without a name, that of the newest sweep.
+
+    Raises:
+        UserError: there is none.
+    """
+    there = sorted((outputs / "sweeps").glob("*/multirun.yaml"), key=lambda p: p.stat().st_mtime)
+    if name is None:
+        if not there:
+            raise UserError(f"no sweep under {outputs}: run one, as in `make demo`")
+        return there[-1].parent
+    for folder in (Path(name), outputs / "sweeps" / name):
+        if (folder / "multirun.yaml").is_file():
+            return folder
+    names = [path.parent.name for path in there]
+    raise UserError(f"no sweep '{name}' under {outputs}: {nearest(name, names or ['(none yet)'])}")
+
+
+def draw(folder: Path, target: Path) -> list[Path]:
+    """Draw each figure of a sweep as PNG and SVG; returns the PNGs.
+
+    Raises:
+        UserError: no run of the sweep is done.
+    """
+    runs = tables.runs_of(tables.outcomes(folder))
+    if not runs:
+        raise UserError(f"no run of {folder} is done: there is nothing to draw")
+    files = []
+    with matplotlib.rc_context(STYLE):
+        for number, entry in enumerate(OmegaConf.load(folder / "multirun.yaml").figures, start=1):
+            figure = instantiate(entry, runs=runs)
+            if figure is not None:
+                kind = str(entry._target_).rpartition(".")[2]
+                file = target / f"{number}-{entry.get('name', kind)}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(file)
+                figure.savefig(file.with_suffix(".svg"))
+                files.append(file)
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_lab.report", description="Draw the figures of a study or a sweep."
+    )
+    parser.add_argument("sweep", nargs="?", help="a study, or a sweep's folder; default: the newest")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
+    asked = parser.parse_args()
+    outputs = Path(asked.outputs)
+    try:
+        folder = sweep_folder(outputs, asked.sweep)
+        files = draw(folder, outputs / "figures" / folder.name)
+    except Exception as error:
+        if config.traceback_wanted():
+            raise
+        sys.exit(config.say(error))
+    show("Figures, as PNG and SVG:")
+    for file in files:
+        print(f"  {file}")
+    print(f"Training curves, images, codes: tensorboard --logdir {outputs}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A finished run as a model again, with its data."""
+
+from dataclasses import dataclass
+
+import torch
+from hydra.utils import instantiate
+
+from ae_lab.autoencoder import Autoencoder, Pass
+from ae_lab.data.images import EvalLoader, Split, pixels
+from ae_lab.data.module import ImageData
+from ae_lab.errors import UserError
+from ae_lab.runs import Run
+
+
+@dataclass
+class Restored:
+    """A run's best model, in evaluation mode on the CPU, and its data module."""
+
+    run: Run
+    model: Autoencoder
+    data: ImageData
+
+    @torch.no_grad()
+    def show(self, n: int) -> Pass:
+        """The model's pass over the first n test images, with the noise they were tested with."""
+        test = self.data.split("test").first(n)
+        [batch] = list(EvalLoader(test, self.data.noise, "test", n, rank=0, world_size=1))
+        return self.model(batch)
+
+    @torch.no_grad()
+    def codes(self, split: Split, chunk: int = 2000) -> torch.Tensor:
+        """The codes (N, latent) of a split's clean images."""
+        parts = []
+        for start in range(0, len(split), chunk):
+            clean = pixels(split.images[start : start + chunk])
+            label = split.labels[start : start + chunk].float()
+            parts.append(self.model.encode(clean, label)[0])
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def generate(self, n: int, label: int | None, generator: torch.Generator) -> torch.Tensor:
+        """n random codes through the decoder, (n, C, H, W): with the label given, or each in turn.
+
+        Raises:
+            UserError: a label for a model that takes none, or one that does not exist.
+        """
+        classes = self.data.split("train").labels.shape[1]
+        if label is not None and not self.model.conditional:
+            raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
+        if label is not None and label not in range(classes):
+            raise UserError(f"label={label} does not exist: give 0 to {classes - 1}")
+        self.model.bottleneck.fit(self.codes(self.data.split("train")))
+        codes = self.model.bottleneck.sample(n, generator)
+        asked = torch.arange(n) % classes if label is None else torch.full((n,), label)
+        hot = torch.nn.functional.one_hot(asked, classes).float()
+        return self.model.output(self.model.decode(codes, hot))
+
+
+def restore(run: Run) -> Restored:
+    """Load a finished run.
+
+    Raises:
+        UserError: the run is not done, or its data is not there or has changed.
+        RunFailed: its checkpoint is damaged.
+    """
+    config = run.config
+    if not run.done:
+        raise UserError(f"{run.path} is {run.state}, not done: run its command again")
+    data, model = instantiate(config.data), instantiate(config.model)
+    if data.images.fingerprint != run.record["data"]["fingerprint"]:
+        raise UserError(
+            f"{run.path} was trained on {run.record['data']['title']}, which is not what "
+            f"its configuration finds now ({data.images.title}): set AE_LAB_DATA as it was then"
+        )
+    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+    return Restored(run, model.eval(), data)
+
+

@@ -1,0 +1,120 @@
+"""Runs as a table: `python -m ae_lab.runs`, and the summary that ends a sweep."""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+from rich import print as show
+from rich.console import Console
+from rich.table import Table
+
+from ae_lab import config
+from ae_lab.errors import RunFailed, UserError
+from ae_lab.pca import pca_mse
+from ae_lab.runs import Run, find, select
+
+COLUMNS = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "MSE": ("test/mse", "{:.4f}"),
+    "PSNR dB": ("test/psnr", "{:.2f}"),
+    "SSIM": ("test/ssim", "{:.3f}"),
+    "seconds": ("seconds", "{:.0f}"),
+}
+
+
+def best_first(runs: list[Run], metric: str = "test/mse") -> list[Run]:
+    """Sorted by a metric, runs without it last; errors count from below, qualities from above."""
+    sign = 1 if metric.endswith(("mse", "loss", "seconds", "parameters")) else -1
+    return sorted(runs, key=lambda r: (metric not in r.metrics, sign * r.metrics.get(metric, 0)))
+
+
+def table(runs: list[Run], baseline: bool = False) -> Table:
+    """A row per run; with `baseline`, PCA's MSE at the same latent dimension beside it.
+
+    `*` marks a run made by another version of the code.
+    """
+    titles = sorted({run.record["data"]["title"] for run in runs})
+    drawn = Table(title=f"Test set of {' and '.join(titles)}", title_justify="left")
+    drawn.add_column("run", overflow="fold")
+    if any(run.state != "done" for run in runs):
+        drawn.add_column("state")
+    for heading in (*COLUMNS, *(["PCA MSE"] if baseline else [])):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for run in runs:
+        cells = [run.name + (" *" if run.other_code else "")]
+        cells += [run.state] if len(drawn.columns) > len(COLUMNS) + 1 + baseline else []
+        for name, form in COLUMNS.values():
+            cells.append(form.format(run.metrics[name]) if name in run.metrics else "–")
+        if baseline:
+            value = pca_mse(run)
+            cells.append("–" if value is None else f"{value:.4f}")
+        drawn.add_row(*cells)
+    if any(run.other_code for run in runs):
+        drawn.caption = "* made by another version of the code"
+    return drawn
+
+
+def outcomes(sweep: str | Path) -> list[dict]:
+    """What each job of a sweep left, in the order of the jobs."""
+    files = sorted(Path(sweep).glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    return [json.loads(path.read_text()) for path in files]
+
+
+def runs_of(found: list[dict]) -> list[Run]:
+    """The finished runs among a sweep's outcomes, each once."""
+    return [Run(Path(path)) for path in dict.fromkeys(o["run"] for o in found if "run" in o)]
+
+
+def print_wide(drawn: Table) -> None:
+    """Print a table in full: a pipe or a log file has no width to fold to."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(drawn)
+
+
+def show_sweep(folder: str, found: list[dict]) -> None:
+    """The table that ends a sweep, and what failed and why."""
+    if runs := runs_of(found):
+        print_wide(table(runs, baseline=True))
+    if failed := [outcome for outcome in found if "error" in outcome]:
+        drawn = Table(title=f"{len(failed)} of {len(found)} jobs failed", title_justify="left")
+        drawn.add_column("job", style="red", overflow="fold")
+        drawn.add_column("why", overflow="fold")
+        for outcome in failed:
+            drawn.add_row(" ".join(outcome["overrides"]), outcome["error"])
+        print_wide(drawn)
+    show(f"Figures: python -m ae_lab.report {folder}")
+
+
+def write_csv(runs: list[Run]) -> None:
+    """All settings and metrics of the runs to standard output."""
+    rows = [{"run": run.name, "state": run.state} | run.settings | run.metrics for run in runs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_lab.runs",
+        description="All runs as a table, best first. Filters: model=mlp latent=2,5 state=done",
+    )
+    parser.add_argument("filters", nargs="*", metavar="key=value")
+    parser.add_argument("--csv", action="store_true", help="all settings and metrics as CSV")
+    parser.add_argument("--sort", default="test/mse", metavar="METRIC", help="test/mse by default")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
+    asked = parser.parse_args()
+    try:
+        runs = best_first(select(find(asked.outputs), asked.filters), asked.sort)
+    except (UserError, RunFailed) as error:
+        sys.exit(config.say(error))
+    if asked.csv:
+        write_csv(runs)
+    elif runs:
+        print_wide(table(runs))
+    else:
+        show(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")

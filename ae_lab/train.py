@@ -1,0 +1,186 @@
+"""The main job: compose → fit → test → leave a record.
+
+    python -m ae_lab.train                                     one run
+    python -m ae_lab.train -m model=mlp latent=2,5,10,32,64    a sweep
+
+The same command again returns finished runs at once and resumes interrupted ones.
+"""
+
+import logging
+import os
+import traceback
+import warnings
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from ae_lab import config as configuration
+from ae_lab import hardware, runs, sweep, tables
+from ae_lab.callbacks import Checkpoints, History, Pictures
+from ae_lab.checkpoint_io import AtomicCheckpointIO
+from ae_lab.errors import RunFailed, UserError, whole
+from ae_lab.identity import identity, readable
+
+
+def train(config: DictConfig) -> runs.Run:
+    """Train one run and test it, or find it done.
+
+    Raises:
+        UserError: it cannot be done as asked; nothing was written.
+        RunFailed: it had started; what it saved is kept.
+    """
+    configuration.check(config)
+    whole("epochs", config.epochs)
+    sweep.refuse_several_devices(config.trainer.devices)
+    data, model = instantiate(config.data), instantiate(config.model)
+    run, record = claim(config, data.images)
+    with run.lock():
+        if run.done and not config.force:
+            flag = ", made by other code (force=true trains it again)" if run.other_code else ""
+            print(f"done already{flag}: {run.path}")
+            return run
+        fit(config, run, record, model, data)
+    return run
+
+
+def claim(config: DictConfig, images) -> tuple[runs.Run, dict]:
+    """The run this configuration stands for, and what its folder will say of it."""
+    precision = hardware.precision(config.trainer.precision, config.trainer.accelerator)
+    choices = configuration.choices()
+
+    def defaults() -> dict:
+        made = [f"{group}={choice}" for group, choice in choices.items()]
+        return identity(compose("config", overrides=made), images.fingerprint, precision)
+
+    wanted = identity(config, images.fingerprint, precision)
+    name = readable(configuration.overrides(), choices, images.name)
+    settings = {key: value for key, value in config.items() if not OmegaConf.is_config(value)}
+    record = {
+        "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
+        "choices": choices,
+        "settings": settings | {"noise": OmegaConf.to_container(config.noise)},
+        "identity": wanted,
+    }
+    return runs.claim(config.paths.outputs, wanted, name, defaults), record
+
+
+def fit(config: DictConfig, run: runs.Run, record: dict, model, data) -> None:
+    """Train from the last checkpoint or from the start, test the best, write the record."""
+    last = None if config.force else run.load_checkpoint(run.last)
+    trainer = build_trainer(config, run, step=last["global_step"] if last else 0)
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    run.begin(config, hydra, record, device=str(trainer.strategy.root_device))
+    print(f"resumed at step {last['global_step']}: {run.path}" if last else f"new: {run.path}")
+    try:
+        if config.compile:
+            for part in (model.encoder, model.bottleneck, model.decoder):
+                part.compile()
+        trainer.fit(model, data, ckpt_path=run.last if last else None, weights_only=True)
+        model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+        [metrics] = trainer.test(model, data, verbose=False)
+        finish(trainer, run, model, metrics)
+    except (KeyboardInterrupt, SystemExit):
+        run.set_status("interrupted")
+        raise
+    except Exception as error:
+        why = configuration.explain(error)
+        run.set_status("failed", error=why, traceback=traceback.format_exc())
+        raise RunFailed(f"{run.path} failed: {why}") from error
+
+
+def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
+    """Lightning's trainer with the run's loggers and callbacks.
+
+    Raises:
+        UserError: the machine does not have what the trainer is asked for.
+    """
+    config = OmegaConf.merge(config, {"run": {"path": str(run.path), "name": run.name, "step": step}})
+    callbacks = [
+        History(run.path / "history.csv"),
+        Pictures(),
+        Checkpoints(run.checkpoints, config.checkpoint_minutes),
+    ]
+    if config.early_stopping is not None:
+        patience = whole("early_stopping", config.early_stopping)
+        callbacks.append(EarlyStopping("val/mse", patience=patience))
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RichProgressBar(refresh_rate=10))
+    try:
+        return instantiate(
+            config.trainer,
+            precision=hardware.precision(config.trainer.precision, config.trainer.accelerator),
+            logger=list(instantiate(config.logger).values()) if runs.RANK == 0 else False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=False,
+        )
+    except Exception as error:
+        if isinstance(error.__cause__, MisconfigurationException | ValueError | ModuleNotFoundError):
+            raise UserError(str(error.__cause__)) from error
+        raise
+
+
+def finish(trainer: pl.Trainer, run: runs.Run, model, metrics: dict[str, float]) -> None:
+    """The run's figures, to its folder and to the loggers' tables of hyperparameters."""
+    history = next(call for call in trainer.callbacks if isinstance(call, History))
+    metrics = {
+        **metrics,
+        "val/mse": min(row["val/mse"] for row in history.rows),
+        "epochs": len(history.rows),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": round(history.seconds, 2),
+    }
+    chosen = run.settings if runs.RANK == 0 else {}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(chosen, metrics, step=trainer.global_step)
+        else:
+            logger.log_hyperparams(chosen)
+        logger.finalize("success")
+    run.finish(metrics)
+
+
+def job(config: DictConfig) -> dict[str, float] | None:
+    """One job of Hydra's. A failure ends the process, or inside a sweep this job alone."""
+    swept = sweep.in_sweep()
+    if swept:
+        print(f"\njob {HydraConfig.get().job.num}: {' '.join(configuration.overrides())}")
+    try:
+        run = train(config)
+    except Exception as error:
+        if not swept:
+            raise
+        configuration.say(error)
+        sweep.record(error=configuration.explain(error))
+        return None
+    if swept:
+        sweep.record(run=str(run.path))
+    else:
+        tables.print_wide(tables.table([run]))
+    return run.metrics
+
+
+def quiet() -> None:
+    """Silence what libraries say about things that are as they should be."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    torch.set_float32_matmul_precision("high")
+
+
+def main() -> None:
+    quiet()
+    configuration.launch(configuration.guarded(job), "config")
+
+
+if __name__ == "__main__":
+    main()
