@@ -34,9 +34,10 @@ class Autoencoder(pl.LightningModule):
     reconstruction = output(decoder([z; y])),  z = bottleneck(encoder([seen; y]))
 
     where y, the label, goes to the decoder if `conditional` and to the encoder if
-    `condition_encoder`. Parts come as functions of the sizes that only their neighbours know:
+    `condition_encoder`. Parts come as functions of what only their neighbours know:
     `encoder(shape)` with an attribute `features`, `bottleneck(features)` with an attribute
-    `latent`, `decoder(inputs, shape)`, `optimizer(parameters)`, `scheduler(optimizer, total_steps)`.
+    `latent`, `decoder(inputs, shape)`, `optimizer(parameters)` and
+    `scheduler(optimizer, total_steps)`.
 
     Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
     steps of this module and travels in its checkpoints.

@@ -78,7 +78,7 @@ class History(Callback):
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row |= {k: v for k, v in sorted(scores.items()) if k.startswith("val/")}
-        row |= {k: v for k, v in module.train_means.items()}
+        row |= module.train_means
         row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": self.seconds}
         self.rows.append(row)
         if trainer.is_global_zero:
@@ -132,8 +132,11 @@ class Pictures(Callback):
         # The projector wants two dimensions at least: a code of one gets a zero beside it.
         codes = torch.nn.functional.pad(codes, (0, max(0, 2 - codes.shape[1])))
         for board in boards if len(codes) else []:
-            labels = [" ".join(map(str, row.nonzero().flatten().tolist()))
-                      for batch in self.batches for row in batch.label.cpu()]
+            labels = [
+                " ".join(map(str, row.nonzero().flatten().tolist()))
+                for batch in self.batches
+                for row in batch.label.cpu()
+            ]
             images = torch.cat([batch.clean.cpu() for batch in self.batches])
             board.experiment.add_embedding(codes, metadata=labels, label_img=images, tag="code")
         self.codes, self.batches = [], []

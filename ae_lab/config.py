@@ -27,7 +27,7 @@ def say(error: BaseException) -> int:
 
 
 def root(error: BaseException) -> BaseException:
-    """Our own error among an error's causes (Hydra wraps what a constructor raises), else itself."""
+    """Our own error among an error's causes (Hydra wraps what constructors raise), else itself."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError | RunFailed):

@@ -1,4 +1,7 @@
-"""Random codes through a run's decoder: `python -m ae_lab.generate run=outputs/runs/... label=7`."""
+"""Random codes through a run's decoder.
+
+python -m ae_lab.generate run=outputs/runs/... label=7 n=64
+"""
 
 from pathlib import Path
 

@@ -9,10 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 # Keys that say where, how fast or how visibly a run goes, not what comes out.
 NOT_IDENTITY = (
-    "paths logger figures force compile checkpoint_minutes run data.source trainer.accelerator "
-    "trainer.devices trainer.num_nodes trainer.strategy trainer.enable_progress_bar "
-    "trainer.enable_model_summary trainer.log_every_n_steps trainer.profiler trainer._target_"
-).split()
+    *("paths", "logger", "figures", "run", "force", "compile", "checkpoint_minutes", "data.source"),
+    *("trainer._target_", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+    *("trainer.strategy", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    *("trainer.log_every_n_steps", "trainer.profiler"),
+)
 
 
 def flat(config: DictConfig | dict, prefix: str = "") -> dict[str, Any]:

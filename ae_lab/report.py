@@ -11,8 +11,8 @@ from pathlib import Path
 import matplotlib
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from omegaconf import OmegaConf
-from rich import print as show
 
 from ae_lab import config, tables
 from ae_lab.errors import UserError, nearest
@@ -67,13 +67,20 @@ def labels(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
     return [word or shared for word in words]
 
 
+def scale_y(axes, metric: str) -> None:
+    """A logarithmic axis with plain numbers for errors; the rest is linear."""
+    if metric.endswith("mse"):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
 def curve(runs: list[Run], x: str, y: str, baseline: str | None = None) -> Figure | None:
     """A metric against a setting, a line for each combination of the other settings.
 
     `baseline="pca"` adds PCA with as many components as the code has dimensions.
     """
-    from matplotlib.ticker import ScalarFormatter
-
     if len({run.settings[x] for run in runs}) < 2:
         return None
     figure = Figure(figsize=(5.2, 3.6))
@@ -92,10 +99,7 @@ def curve(runs: list[Run], x: str, y: str, baseline: str | None = None) -> Figur
     axes.set_xscale("log")
     axes.set_xticks(positions, [f"{p:g}" for p in positions])
     axes.minorticks_off()
-    axes.set(yscale="log" if y.endswith("mse") else "linear")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.tick_params(axis="y", which="minor", labelsize="x-small")
+    scale_y(axes, y)
     axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=data_title(runs))
     axes.legend(fontsize="small" if len(lines) < 8 else "xx-small")
     return figure
@@ -108,7 +112,8 @@ def history(runs: list[Run], y: str) -> Figure | None:
     for run, label in zip(runs, labels(runs), strict=True):
         rows = [row for row in run.history if y in row]
         axes.plot([row["epoch"] + 1 for row in rows], [row[y] for row in rows], label=label)
-    axes.set(xlabel=LABELS["epoch"], ylabel=LABELS.get(y, y), title=data_title(runs), yscale="log")
+    scale_y(axes, y)
+    axes.set(xlabel=LABELS["epoch"], ylabel=LABELS.get(y, y), title=data_title(runs))
     axes.legend(fontsize="small" if len(runs) < 8 else "xx-small")
     return figure
 
@@ -188,7 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ae_lab.report", description="Draw the figures of a study or a sweep."
     )
-    parser.add_argument("sweep", nargs="?", help="a study, or a sweep's folder; default: the newest")
+    parser.add_argument(
+        "sweep", nargs="?", help="a study or a sweep's folder; by default the newest"
+    )
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
     asked = parser.parse_args()
     outputs = Path(asked.outputs)
@@ -199,7 +206,7 @@ def main() -> None:
         if config.traceback_wanted():
             raise
         sys.exit(config.say(error))
-    show("Figures, as PNG and SVG:")
+    print("Figures, as PNG and SVG:")
     for file in files:
         print(f"  {file}")
     print(f"Training curves, images, codes: tensorboard --logdir {outputs}")

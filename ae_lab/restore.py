@@ -74,5 +74,3 @@ def restore(run: Run) -> Restored:
         )
     model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
     return Restored(run, model.eval(), data)
-
-

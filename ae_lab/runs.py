@@ -71,7 +71,7 @@ def environment(device: str) -> dict[str, str]:
     """The versions and the machine that a run was made with."""
     from importlib.metadata import version
 
-    names = "torch pytorch-lightning hydra-core numpy".split()
+    names = ["torch", "pytorch-lightning", "hydra-core", "numpy"]
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -102,7 +102,9 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:
-            raise UserError(f"{self.path / file} is damaged ({error}): delete the folder") from error
+            raise UserError(
+                f"{self.path / file} is damaged ({error}): delete the folder"
+            ) from error
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -199,7 +201,9 @@ class Run:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             write_json(self.path / "status.json", {"state": state, "time": now} | more)
 
-    def begin(self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str) -> None:
+    def begin(
+        self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str
+    ) -> None:
         """Write what is known before training; with `force`, remove what an earlier run left."""
         if RANK > 0:
             return

@@ -101,7 +101,9 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
     Raises:
         UserError: the machine does not have what the trainer is asked for.
     """
-    config = OmegaConf.merge(config, {"run": {"path": str(run.path), "name": run.name, "step": step}})
+    config = OmegaConf.merge(
+        config, {"run": {"path": str(run.path), "name": run.name, "step": step}}
+    )
     callbacks = [
         History(run.path / "history.csv"),
         Pictures(),
@@ -122,7 +124,9 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
             enable_checkpointing=False,
         )
     except Exception as error:
-        if isinstance(error.__cause__, MisconfigurationException | ValueError | ModuleNotFoundError):
+        if isinstance(
+            error.__cause__, MisconfigurationException | ValueError | ModuleNotFoundError
+        ):
             raise UserError(str(error.__cause__)) from error
         raise
 

@@ -81,7 +81,8 @@ class TrainLoader:
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
-    Its state is a position in the epoch, so that a run resumes in the middle of one.
+    It has no state: `position()` says which epoch it is and how many batches of it are done, so
+    that a run resumes in the middle of one.
 
     Raises:
         UserError: the batch cannot be shared equally among the ranks, or the split is too small.
@@ -93,7 +94,7 @@ class TrainLoader:
         noise: Noise,
         batch_size: int,
         seed: int,
-        epoch: Callable[[], int],
+        position: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -105,34 +106,24 @@ class TrainLoader:
         if len(split) < world_size:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
-        self.seed, self.epoch, self.rank, self.world_size = seed, epoch, rank, world_size
+        self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
         self.generator = torch.Generator(split.images.device)
-        self.done = 0  # batches handed out in this epoch
-        self.resume_at = 0
 
     def __len__(self) -> int:
         tail = len(self.split) % self.batch_size
         return len(self.split) // self.batch_size + (tail >= self.world_size)
 
-    def state_dict(self) -> dict[str, int]:
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.resume_at = state["done"] % len(self)
-
     def __iter__(self) -> Iterator[Batch]:
-        start, self.resume_at = self.resume_at, 0
-        epoch = self.epoch()
+        epoch, done = self.position()
         order = torch.randperm(len(self.split), generator=generator(self.seed, "shuffle", epoch))
         order = order.to(self.split.images.device)
-        for number in range(start, len(self)):
+        for number in range(done, len(self)):
             index = order[number * self.batch_size : (number + 1) * self.batch_size]
             share = len(index) // self.world_size
             index = index[self.rank * share : (self.rank + 1) * share]
             self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))
             clean = pixels(self.split.images[index])
             seen, side = self.noise(clean, self.generator)
-            self.done = number + 1
             yield Batch(clean, seen, self.split.labels[index].float(), index, side)
 
 

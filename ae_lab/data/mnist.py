@@ -142,8 +142,10 @@ def mnist5k() -> ImageSet:
         for name, share in zip(parts, members.split([400, 50, 50]), strict=True):
             parts[name].append(share)
     hot = one_hot(labels)
-    splits = (torch.cat(shares) for shares in parts.values())
-    return ImageSet("mnist5k", "MNIST-5k (embedded subset)", *(Split(images[i], hot[i]) for i in splits))
+    joined = [torch.cat(shares) for shares in parts.values()]
+    mixed = [index[torch.randperm(len(index), generator=chance)] for index in joined]
+    splits = (Split(images[index], hot[index]) for index in mixed)
+    return ImageSet("mnist5k", "MNIST-5k (embedded subset)", *splits)
 
 
 def auto(folder: str, mirrors: Sequence[str] = (), download: bool = True) -> ImageSet:

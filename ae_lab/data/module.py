@@ -59,12 +59,13 @@ class ImageData(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         trainer = self.trainer
+        progress = trainer.fit_loop.epoch_loop.batch_progress
         return TrainLoader(
             self.on_device["train"],
             self.noise,
             self.batch_size,
             self.seed,
-            epoch=lambda: trainer.current_epoch,
+            position=lambda: (trainer.current_epoch, progress.current.ready),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )

@@ -1,6 +1,7 @@
 """Fully connected encoder and decoder."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def stack(sizes: Sequence[int], activation: str, norm: str, dropout: float) -> n
     so that signals neither die nor explode on their way; biases start at zero.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         linear = nn.Linear(inputs, outputs)
         nn.init.xavier_uniform_(linear.weight, GAINS.get(activation, 1.0))
         nn.init.zeros_(linear.bias)
