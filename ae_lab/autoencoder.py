@@ -24,7 +24,7 @@ class Pass:
     label: Tensor  # (B, K)
     code: Tensor  # (B, latent)
     raw: Tensor  # (B, C, H, W), the decoder's values before the output map
-    reconstruction: Tensor  # (B, C, H, W), pixels
+    reconstruction: Tensor  # (B, C, H, W), pixels, of the dtype of clean
     extras: dict[str, Tensor] = field(default_factory=dict)  # what the bottleneck adds
 
 
@@ -88,7 +88,7 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch) -> Pass:
         code, extras = self.encode(batch.seen, batch.label)
         raw = self.decode(code, batch.label)
-        pixels = self.output(raw.float())
+        pixels = self.output(raw.to(batch.clean.dtype))
         return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras)
 
     # Training

@@ -28,7 +28,7 @@ class SquaredError(Term):
     """½-free squared error: Σ over pixels of (reconstruction - clean)², mean over the batch."""
 
     def forward(self, out, model) -> Tensor:
-        return (out.reconstruction.float() - out.clean).square().flatten(1).sum(1).mean()
+        return (out.reconstruction - out.clean).square().flatten(1).sum(1).mean()
 
 
 class BernoulliLikelihood(Term):
@@ -45,7 +45,8 @@ class BernoulliLikelihood(Term):
     def forward(self, out, model) -> Tensor:
         if not isinstance(model.output, nn.Sigmoid):
             raise UserError("objective=bernoulli needs output=sigmoid: its raw values are logits")
-        nats = F.binary_cross_entropy_with_logits(out.raw.float(), out.clean, reduction="none")
+        logits = out.raw.to(out.clean.dtype)
+        nats = F.binary_cross_entropy_with_logits(logits, out.clean, reduction="none")
         return nats.flatten(1).sum(1).mean()
 
 

@@ -42,7 +42,7 @@ def warmup_cosine(optimizer, total_steps: int, warmup: float) -> LambdaLR:
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / (rise + 1)
-        return (1 + math.cos(math.pi * min(1, (step - rise) / max(1, total_steps - rise)))) / 2
+        return (1 + math.cos(math.pi * min(1, (step - rise) / max(1e-9, total_steps - rise)))) / 2
 
     return LambdaLR(optimizer, factor)
 

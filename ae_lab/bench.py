@@ -1,0 +1,325 @@
+"""Training speed against other ways to train the same network: `python -m ae_lab.bench`.
+
+The network is the MLP [500, 250, 100]-32 with ReLU, the data MNIST in full if it is there, else
+its embedded subset. Contenders, all at the precision that `auto` stands for:
+
+a  this framework through Lightning: one optimiser step a batch, logging, checkpoints, progress bar
+b  a hand-written loop: data in memory as uint8, fused AdamW, the same schedule, nothing else
+c  the usual script: torchvision's ToTensor per image, a DataLoader, a LightningModule
+d  pythae's trainer, with --pythae naming the Python of an environment that holds it
+
+They take turns in one process (d in one of its own), round after round, and the ratios are those
+of one round. Counted is the time of training epochs, validation left out, after one to warm up.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import ToTensor
+
+from ae_lab import config, hardware, train
+from ae_lab.data.images import ImageSet
+
+SIGMA = 0.2
+HIDDEN = (500, 250, 100)
+LATENT = 32
+
+
+def network() -> nn.Sequential:
+    """The same layers as model=mlp depth=3 latent=32, written out."""
+    sizes = [784, *HIDDEN, LATENT, *reversed(HIDDEN), 784]
+    layers: list[nn.Module] = []
+    for number, (inputs, outputs) in enumerate(pairwise(sizes)):
+        layers.append(nn.Linear(inputs, outputs))
+        if number not in (len(HIDDEN), len(sizes) - 2):
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.Sigmoid())
+
+
+class Clock(pl.Callback):
+    """Seconds of training epochs after the first, checkpoints and logging in, validation out."""
+
+    def __init__(self) -> None:
+        self.seconds, self.images, self.counting = 0.0, 0, False
+
+    def tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self.since if self.counting else 0.0
+        self.since = now
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        if trainer.current_epoch >= 1 and not self.counting:
+            self.since, self.counting = time.perf_counter(), True
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.images += len(batch[0]) if self.counting else 0
+
+    def on_validation_start(self, trainer, module) -> None:
+        self.tick()
+
+    def on_validation_end(self, trainer, module) -> None:
+        self.since = time.perf_counter()
+
+    def on_train_end(self, trainer, module) -> None:
+        self.tick()
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
+
+
+def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
+    """(a), as a person runs it; the clock is one more callback."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        initialize_config_dir(str(config.CONF), version_base="1.3"),
+    ):
+        asked = [f"data={images.name}", f"batch_size={batch}", "depth=3", f"latent={LATENT}"]
+        asked += [f"noise={'gaussian' if noise else 'none'}", f"epochs={epochs}"]
+        settings = compose("config", overrides=[*asked, f"paths.outputs={folder}"])
+        data, model = instantiate(settings.data), instantiate(settings.model)
+        run, _ = train.claim(settings, data.images)
+        trainer = train.build_trainer(settings, run, step=0)
+        clock = Clock()
+        trainer.callbacks.append(clock)
+        trainer.fit(model, data)
+        return clock.rate
+
+
+def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
+    """(b)"""
+    device = torch.device(hardware.accelerator("auto"))
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
+        hardware.precision("auto", "auto")
+    )
+    data = images.train.images.flatten(1).to(device)
+    net = network().to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    total = epochs * -(-len(data) // batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    for epoch in range(epochs):
+        if epoch == 1:
+            synchronise(device)
+            start = time.perf_counter()
+        order = torch.randperm(len(data)).to(device)
+        for index in order.split(batch):
+            clean = data[index].float().div_(255)
+            seen = (clean + SIGMA * torch.randn_like(clean)).clamp_(0, 1) if noise else clean
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                restored = net(seen)
+            loss = (restored.float() - clean).square().sum(1).mean()
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
+    synchronise(device)
+    return (epochs - 1) * len(data) / (time.perf_counter() - start)
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Digits(Dataset):
+    """What torchvision's MNIST does for an item: an array to a PIL image to a tensor."""
+
+    def __init__(self, images: ImageSet, noise: bool):
+        self.images, self.noise, self.transform = images.train.images[:, 0], noise, ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
+        from PIL import Image
+
+        clean = self.transform(Image.fromarray(self.images[item].numpy()))
+        if not self.noise:
+            return clean, clean
+        return clean, (clean + SIGMA * torch.randn_like(clean)).clamp(0, 1)
+
+
+class Script(pl.LightningModule):
+    """The LightningModule that tutorials write."""
+
+    def __init__(self, total: int):
+        super().__init__()
+        self.net, self.total = network(), total
+
+    def training_step(self, batch, batch_idx):
+        clean, seen = batch
+        restored = self.net(seen.flatten(1))
+        loss = nn.functional.mse_loss(restored, clean.flatten(1))
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.total)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) -> float:
+    """(c)"""
+    loader = DataLoader(
+        Digits(images, noise),
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            precision=hardware.precision("auto", "auto"),
+            devices=1,
+            callbacks=[clock],
+            default_root_dir=folder,
+            enable_model_summary=False,
+        )
+        trainer.fit(Script(epochs * len(loader)), loader)
+    return clock.rate
+
+
+PYTHAE = """
+import json, sys, tempfile, time, torch
+from torch import nn
+from pythae.data.datasets import BaseDataset
+from pythae.models import AE, AEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from pythae.trainers import BaseTrainer, BaseTrainerConfig
+file, batch, noise, epochs, amp = sys.argv[1], *map(int, sys.argv[2:6])
+data = torch.load(file).float().div(255)
+noisy = (data + 0.2 * torch.randn_like(data)).clamp(0, 1) if noise else data
+def stack(*sizes):
+    return [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+class Encoder(BaseEncoder):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(*stack(784, 500, 250, 100), nn.Linear(100, 32))
+    def forward(self, x):
+        if noise:
+            x = (x + 0.2 * torch.randn_like(x)).clamp(0, 1)
+        return ModelOutput(embedding=self.net(x.flatten(1)))
+class Decoder(BaseDecoder):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(*stack(32, 100, 250, 500), nn.Linear(500, 784), nn.Sigmoid())
+    def forward(self, z):
+        return ModelOutput(reconstruction=self.net(z).reshape(-1, 1, 28, 28))
+model = AE(AEConfig(input_dim=(1, 28, 28), latent_dim=32), Encoder(), Decoder())
+marks = []
+class Timed(BaseTrainer):
+    def train_step(self, epoch):
+        start = time.perf_counter()
+        loss = super().train_step(epoch)
+        marks.append(time.perf_counter() - start)
+        return loss
+with tempfile.TemporaryDirectory() as folder:
+    settings = BaseTrainerConfig(output_dir=folder, num_epochs=epochs, learning_rate=1e-3,
+        per_device_train_batch_size=batch, per_device_eval_batch_size=batch,
+        optimizer_cls="AdamW", amp=bool(amp))
+    zeros = torch.zeros(len(data))
+    Timed(model, BaseDataset(data, zeros), training_config=settings).train()
+print("RATE", len(data) * (epochs - 1) / sum(marks[1:]))
+"""
+
+
+def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) -> float:
+    """(d), in its own process, since its pins are old."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(images.train.images, Path(folder) / "images.pt")
+        amp = hardware.precision("auto", "auto") != "32-true" and torch.cuda.is_available()
+        words = [f"{folder}/images.pt", batch, int(noise), epochs, int(amp)]
+        done = subprocess.run(
+            [python, "-c", PYTHAE, *map(str, words)], capture_output=True, text=True, check=False
+        )
+    rates = [line for line in done.stdout.splitlines() if line.startswith("RATE")]
+    if not rates:
+        sys.exit(f"error: pythae could not run: {done.stderr.strip().splitlines()[-1:]}")
+    return float(rates[0].split()[1])
+
+
+def measure(contenders: dict[str, Callable], rounds: int, **setting) -> dict[str, list[float]]:
+    """Samples per second of each contender in each round; the order turns with the rounds."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            rates[name].append(contenders[name](**setting))
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ae_lab.bench")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4, help="of each turn, the first not counted")
+    parser.add_argument("--batches", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that holds pythae")
+    parser.add_argument("--json", metavar="FILE", help="write every single rate")
+    asked = parser.parse_args()
+    train.quiet()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        images = instantiate(compose("config").data.source)
+    contenders: dict[str, Callable] = {
+        "a": ours,
+        "b": by_hand,
+        "c": lambda **setting: usual(**setting, workers=0),
+        "c2": lambda **setting: usual(**setting, workers=2),
+    }
+    if asked.pythae:
+        contenders["d"] = lambda **setting: pythae(**setting, python=asked.pythae)
+    results = []
+    for batch in asked.batches:
+        for noise in (False, True):
+            rates = measure(
+                contenders,
+                asked.rounds,
+                images=images,
+                batch=batch,
+                noise=noise,
+                epochs=asked.epochs,
+            )
+            results.append({"batch": batch, "noise": noise, "rates": rates})
+    report(results, images)
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(results, indent=1))
+
+
+def report(results: list[dict], images: ImageSet) -> None:
+    print(
+        f"\nMLP [500, 250, 100]-32, {images.title}, {hardware.precision('auto', 'auto')} on "
+        f"{hardware.accelerator('auto')}, {torch.get_num_threads()} threads. "
+        "Training samples/s: median; a/x: median of the rounds' ratios [lowest, highest]."
+    )
+    for result in results:
+        rates = result["rates"]
+        print(f"batch {result['batch']}, {'Gaussian noise' if result['noise'] else 'no noise'}")
+        for name, values in rates.items():
+            ratios = sorted(a / x for a, x in zip(rates["a"], values, strict=True))
+            middle = statistics.median(ratios)
+            shown = f"a/{name} {middle:5.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+            print(f"  {name:3s}{statistics.median(values):12,.0f}   {shown if name != 'a' else ''}")
+
+
+if __name__ == "__main__":
+    main()

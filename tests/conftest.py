@@ -1,0 +1,67 @@
+"""Fixtures: a folder to work in, the main job as a function and as a command, real data."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from ae_lab import config, runs
+from ae_lab.train import quiet, train
+
+torch.set_num_threads(1)
+REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL = ["data=mnist5k", "epochs=1", "data.limit=256", "trainer.enable_progress_bar=false"]
+quiet()
+
+
+@pytest.fixture(autouse=True)
+def _no_choice_of_data_is_left_over(monkeypatch):
+    monkeypatch.delenv("AE_LAB_AUTO_DATA", raising=False)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Compose a configuration and train it: `run("latent=3")` → Run."""
+
+    def _run(*overrides: str, config_name: str = "config") -> runs.Run:
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            outputs = f"paths.outputs={tmp_path / 'outputs'}"
+            return train(compose(config_name, overrides=[outputs, *SMALL, *overrides]))
+
+    return _run
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a module as a person does, in an empty folder: `command("train", "latent=3")`."""
+
+    def _command(module: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", f"ae_lab.{module}", *words],
+            cwd=tmp_path,
+            env=os.environ
+            | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+            | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return _command
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the full MNIST: AE_LAB_DATA, or shared/data beside the checkout.
+
+    Skips where there is none; what is there but unusable fails the tests that read it.
+    """
+    named = os.environ.get("AE_LAB_DATA")
+    for folder in (named, REPOSITORY.parent / "shared" / "data"):
+        if folder and (Path(folder) / "MNIST" / "raw").is_dir():
+            return Path(folder)
+    pytest.skip("full MNIST is not there: set AE_LAB_DATA to a folder that has MNIST/raw")

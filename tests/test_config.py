@@ -1,0 +1,99 @@
+"""Every file in conf/ composes into parts that can be built and take a step."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ae_lab import config
+from ae_lab.identity import flat
+from tests.conftest import SMALL
+
+FILES = sorted(
+    path.relative_to(config.CONF).with_suffix("")
+    for path in config.CONF.glob("*/*.yaml")
+    if path.parent.name not in ("experiments", "hydra")
+)
+STUDIES = sorted(path.stem for path in (config.CONF / "experiments").glob("*.yaml"))
+NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return compose("config", overrides=[*SMALL, *overrides])
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_makes_a_run(file: Path, run, tmp_path):
+    """Composed, instantiated, stepped and tested, with tiny data."""
+    group, choice = str(file).split("/")
+    if (package := NEEDS.get(str(file))) and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: pip install 'ae_lab[{package}]'")
+    asked = [f"{group}={choice}"]
+    if group == "data":
+        asked += ["data.limit=64"]
+        asked += ["data.source.download=false"] if choice != "mnist5k" else []
+        if choice == "mnist":
+            pytest.skip("needs the full data: tests/test_data.py reads it")
+        if choice == "auto":
+            asked += [f"paths.data={tmp_path}"]
+    done = run(*asked)
+    assert done.done
+    assert 0 < done.metrics["test/mse"] < 1
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_composes_and_names_figures(study):
+    settings = composed(f"experiments={study}")
+    config.check(settings)
+    for figure in settings.figures:
+        assert callable(instantiate(figure, _partial_=True))
+    first_lines = (config.CONF / "experiments" / f"{study}.yaml").read_text().splitlines()[:5]
+    assert any(line.startswith("# Claim:") for line in first_lines)
+    assert any("Command: python -m ae_lab.train" in line for line in first_lines)
+
+
+PRESETS = {
+    "model_1": ([500, 100], 2, torch.nn.ReLU),
+    "model_2": ([500, 250, 100], 2, torch.nn.ReLU),
+    "model_3": ([500, 100], 5, torch.nn.Sigmoid),
+    "model_4": ([500, 100], 10, torch.nn.Tanh),
+    "model_5": ([500, 250, 100], 32, torch.nn.ReLU),
+    "model_6": ([500, 250, 100], 64, torch.nn.ReLU),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_the_six_networks_of_the_table(preset):
+    widths, latent, activation = PRESETS[preset]
+    model = instantiate(composed(f"preset={preset}").model)
+    linear = [m for m in model.encoder.modules() if isinstance(m, torch.nn.Linear)]
+    assert [m.out_features for m in linear] == widths
+    back = [m for m in model.decoder.modules() if isinstance(m, torch.nn.Linear)]
+    assert [m.in_features for m in back] == [latent, *reversed(widths)]
+    assert back[-1].out_features == 784
+    assert model.bottleneck.latent == latent
+    kinds = {type(m) for m in model.encoder.layers} - {torch.nn.Linear}
+    assert kinds == {activation}
+
+
+def test_the_command_line_wins_over_a_preset():
+    assert composed("preset=model_1", "latent=7").latent == 7
+
+
+def test_keys_that_no_part_knows_are_refused():
+    from ae_lab.errors import UserError
+
+    for typo, hint in [("+model.lattent=1", "lattent"), ("+laten=3", "did you mean 'latent'")]:
+        with pytest.raises(UserError, match=hint):
+            config.check(composed(typo))
+    config.check(composed("noise=speckle", "preset=strong"))
+
+
+def test_flat_resolves_and_keeps_lists_whole():
+    nested = OmegaConf.create({"a": {"b": [1, 2], "c": "${d}"}, "d": None})
+    assert flat(nested) == {"a.b": [1, 2], "a.c": None, "d": None}

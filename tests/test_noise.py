@@ -1,0 +1,129 @@
+"""Noise: moments against scikit-image, exact repeatability, adding one is a class and a file."""
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.util import random_noise
+
+from ae_lab.data.images import EvalLoader, Split
+from ae_lab.errors import UserError
+from ae_lab.noise import Gaussian, Noise, SaltPepper, Speckle
+
+# A ramp over the pixel range, so that a noise that depends on the pixel is seen to.
+RAMP = torch.linspace(0, 1, 256).repeat(64, 256, 1)[:, None]
+PAIRS = {
+    "gaussian": (Gaussian(0.2), {"mode": "gaussian", "var": 0.04}),
+    "gaussian, not clipped": (
+        Gaussian(0.2, clip=False),
+        {"mode": "gaussian", "var": 0.04, "clip": False},
+    ),
+    "salt and pepper": (
+        SaltPepper(0.3, ratio=0.7),
+        {"mode": "s&p", "amount": 0.3, "salt_vs_pepper": 0.7},
+    ),
+    "speckle": (Speckle(0.4), {"mode": "speckle", "var": 0.16}),
+    "speckle, not clipped": (
+        Speckle(0.4, clip=False),
+        {"mode": "speckle", "var": 0.16, "clip": False},
+    ),
+}
+NOISES = st.one_of(
+    st.builds(Gaussian, st.floats(0, 3)),
+    st.builds(SaltPepper, st.floats(0, 1), st.floats(0, 1), st.booleans()),
+    st.builds(Speckle, st.floats(0, 3)),
+    st.just(Noise()),
+)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_moments_are_those_of_scikit_image(name):
+    """Mean and standard deviation of seen - clean, at each of the ramp's 256 gray levels."""
+    noise, arguments = PAIRS[name]
+    ours = (noise(RAMP, seeded(0))[0] - RAMP).numpy()
+    theirs = random_noise(RAMP.numpy(), rng=np.random.default_rng(0), **arguments) - RAMP.numpy()
+    axes = (0, 1, 2)  # 64 images × 256 rows: 16,384 draws a level
+    np.testing.assert_allclose(ours.mean(axes), theirs.mean(axes), atol=0.016)
+    np.testing.assert_allclose(ours.std(axes), theirs.std(axes), atol=0.012)
+
+
+@settings(deadline=None, max_examples=50)
+@given(noise=NOISES, seed=st.integers(0, 2**40), channels=st.sampled_from([1, 3]))
+def test_any_noise_is_repeatable_keeps_its_shape_and_the_pixel_range(noise, seed, channels):
+    x = torch.rand(3, channels, 13, 17, generator=seeded(1))
+    before = x.clone()
+    first, _ = noise(x, seeded(seed))
+    again, _ = noise(x, seeded(seed))
+    assert torch.equal(first, again)
+    assert torch.equal(x, before)
+    assert first.shape == x.shape
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_salt_and_pepper_strikes_whole_pixels_unless_told_otherwise():
+    x = torch.full((4, 3, 50, 50), 0.5)
+    struck = SaltPepper(0.5)(x, seeded(0))[0] != x
+    assert torch.equal(struck.all(1), struck.any(1))
+    struck = SaltPepper(0.5, per_channel=True)(x, seeded(0))[0] != x
+    assert not torch.equal(struck.all(1), struck.any(1))
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "much", None])
+def test_impossible_levels_are_refused(bad):
+    for kind in (Gaussian, Speckle, SaltPepper):
+        with pytest.raises(UserError, match="impossible"):
+            kind(bad)
+
+
+def test_noise_of_an_evaluated_image_belongs_to_the_image():
+    """The same whatever the batch size, the number of images, the number of ranks."""
+    split = Split(
+        torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=seeded(0)),
+        torch.zeros(20, 10, dtype=torch.uint8),
+    )
+    noise = Gaussian(0.3)
+
+    def seen(part: Split, size: int, rank: int = 0, world: int = 1) -> dict[int, torch.Tensor]:
+        loader = EvalLoader(part, noise, "test", size, rank, world)
+        return {int(i): x for b in loader for i, x in zip(b.index, b.seen, strict=True)}
+
+    whole = seen(split, 20)
+    assert len(whole) == 20
+    shards = seen(split, 3, 0, 2) | seen(split, 7, 1, 2)
+    assert shards.keys() == whole.keys()
+    for other in (shards, seen(split.first(5), 2)):
+        assert all(torch.equal(x, whole[i]) for i, x in other.items())
+    different = EvalLoader(split, noise, "val", 20, 0, 1)
+    assert not torch.equal(next(iter(different)).seen[0], whole[0])
+
+
+def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
+    """Written here as a person would, outside the package, found by Hydra's search path."""
+    (tmp_path / "my_noise.py").write_text(
+        "from ae_lab.noise import Noise\n\n\n"
+        "class Dim(Noise):\n"
+        "    def __init__(self, factor, clip=True):\n"
+        "        super().__init__(clip)\n"
+        "        self.factor = factor\n\n"
+        "    def corrupt(self, x, generator):\n"
+        "        return x * self.factor, None\n"
+    )
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "dim.yaml").write_text("_target_: my_noise.Dim\nfactor: 0.5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from ae_lab import config
+
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        settings_ = compose(
+            "config", overrides=["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"]
+        )
+    seen, _ = instantiate(settings_.noise)(torch.ones(1, 1, 2, 2), seeded(0))
+    assert torch.equal(seen, torch.full((1, 1, 2, 2), 0.5))

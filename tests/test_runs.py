@@ -1,0 +1,191 @@
+"""Runs: made once, found again, resumed bit for bit, never mistaken for one another."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ae_lab import runs
+from ae_lab.errors import RunFailed, UserError
+from ae_lab.identity import readable
+from tests.conftest import REPOSITORY
+from tests.kills import tensors
+
+
+def test_a_run_folder_holds_what_the_layout_says(run):
+    made = run("latent=3", "noise=gaussian")
+    names = {str(p.relative_to(made.path)) for p in made.path.rglob("*") if p.is_file()}
+    expected = {
+        *("run.json", "status.json", "metrics.json", "history.csv", "environment.json"),
+        *("checkpoints/last.ckpt", "checkpoints/best.ckpt", ".hydra/config.yaml"),
+    }
+    assert expected <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".part") for name in names)
+    assert made.state == "done"
+    assert {"test/mse", "test/psnr", "test/ssim", "parameters", "seconds"} <= made.metrics.keys()
+    assert [row["epoch"] for row in made.history] == [0]
+    environment = json.loads((made.path / "environment.json").read_text())
+    assert {"torch", "device", "commit", "code"} <= environment.keys()
+    checkpoint = torch.load(made.last, weights_only=True)
+    assert not any("_orig_mod" in key for key in checkpoint["state_dict"])
+
+
+def test_the_same_run_is_found_and_force_trains_it_again(run):
+    first = run("latent=3")
+    stamp = first.last.stat().st_mtime_ns
+    again = run("latent=3")
+    assert again.path == first.path
+    assert again.last.stat().st_mtime_ns == stamp
+    forced = run("latent=3", "force=true")
+    assert forced.path == first.path
+    assert forced.last.stat().st_mtime_ns > stamp
+    assert forced.metrics["test/mse"] == first.metrics["test/mse"]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        *("latent=4", "seed=1", "epochs=2", "noise=speckle", "lr=0.002", "batch_size=64"),
+        *("data.limit=128", "depth=3", "conditional=true", "trainer.precision=32-true"),
+        "+trainer.limit_train_batches=1",
+    ],
+)
+def test_what_changes_the_result_is_another_run(run, difference):
+    assert run("latent=3", "trainer.precision=64-true").path != run("latent=3", difference).path
+
+
+def test_what_does_not_change_the_result_is_the_same_run(run, tmp_path):
+    paths = {
+        run("latent=3", *more).path
+        for more in (
+            (),
+            ("logger=none",),
+            ("trainer.log_every_n_steps=7",),
+            ("checkpoint_minutes=1",),
+            ("data=auto", "data.source.download=false", f"paths.data={tmp_path}"),
+        )
+    }
+    assert len(paths) == 1
+
+
+def test_a_preset_and_its_knobs_are_the_same_run(run):
+    spelled = run("depth=2", "latent=2", "activation=relu")
+    assert run("preset=model_1").path == spelled.path
+
+
+def test_a_new_key_with_its_default_does_not_orphan_old_runs(run):
+    made = run("latent=3")
+    record = made.record
+    removed = "model.condition_encoder"
+    for key in (removed, "condition_encoder"):
+        record["identity"].pop(key)
+    old = made.path.with_name("from-an-older-version-00000000")
+    shutil.move(made.path, old)
+    (old / "run.json").write_text(json.dumps(record))
+    assert run("latent=3").path == old
+    assert run("latent=3", "condition_encoder=true").path != old
+    assert run("latent=4").path != old
+
+
+def test_names_can_be_read_and_typed_back():
+    choices = {"model": "mlp", "preset": "strong", "noise": "gaussian"}
+    typed = ["preset=strong", "noise=gaussian", "noise.sigma=0.3", "hidden=[4,5]", "force=true"]
+    typed += ["paths.outputs=/x", "data=mnist", "trainer.devices=2"]
+    assert readable(typed, choices, "mnist") == "mnist-mlp-strong-gaussian-sigma0.3-hidden_4_5"
+
+
+def test_two_processes_do_not_share_a_run(run):
+    made = run("latent=3")
+    with made.lock(), pytest.raises(UserError, match="by another process"):
+        run("latent=3", "force=true")
+
+
+def test_a_run_made_by_other_code_is_flagged(run, capsys):
+    made = run("latent=3")
+    file = made.path / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"code": "older"}))
+    run("latent=3")
+    assert "made by other code" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_named_and_kept(run):
+    made = run("latent=3")
+    made.set_status("interrupted")
+    for content in (made.last.read_bytes()[:5000], b"", b"not a checkpoint"):
+        made.last.write_bytes(content)
+        with pytest.raises(RunFailed, match=r"last.ckpt is damaged.*delete it"):
+            run("latent=3")
+        assert made.last.read_bytes() == content
+        assert made.best.stat().st_size > 0
+    made.last.unlink()
+    assert run("latent=3").done
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(run, tmp_path, monkeypatch):
+    from ae_lab.data.images import TrainLoader
+
+    def poisoned(self, whole=TrainLoader.__iter__):
+        for batch in whole(self):
+            yield batch._replace(seen=batch.seen / (self.position()[0] == 0))
+
+    monkeypatch.setattr(TrainLoader, "__iter__", poisoned)
+    with pytest.raises(RunFailed, match=r"became (nan|inf) in epoch 1.*lower lr"):
+        run("latent=3", "epochs=2")
+    [made] = runs.find(tmp_path / "outputs")
+    assert made.state == "failed"
+    assert "became" in made.status["error"]
+    weights = torch.load(made.last, weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    monkeypatch.undo()
+    assert run("latent=3", "epochs=2").done  # goes on where it was well
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
+    """SIGKILL in the middle of an epoch and between two; `make kills` does this 30 times."""
+    command = [
+        *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "data.limit=2000", "latent=5"),
+        *("noise=gaussian", "dropout=0.1", "epochs=3", "checkpoint_minutes=0.002"),
+        "trainer.enable_progress_bar=false",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+    def start(outputs: Path) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        words = [*command, f"paths.outputs={outputs}"]
+        return subprocess.Popen(words, cwd=tmp_path, env=environment, **quiet)
+
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert start(whole).wait() == 0
+    for number in range(kills):
+        process = start(torn)
+        seen = {path: path.stat().st_mtime_ns for path in torn.glob("runs/*/checkpoints/*.ckpt")}
+        for _ in range(2 + number):  # so many new checkpoints later
+            while process.poll() is None:
+                now = {p: p.stat().st_mtime_ns for p in torn.glob("runs/*/checkpoints/*.ckpt")}
+                if now != seen:
+                    seen = now
+                    break
+                time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        [run] = runs.find(torn)
+        assert run.state == "interrupted"
+    assert start(torn).wait() == 0
+    [one], [two] = runs.find(whole), runs.find(torn)
+    wanted, got = tensors(whole), tensors(torn)
+    assert wanted.keys() == got.keys()
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    same = [{k: v for k, v in row.items() if k != "seconds"} for row in one.history]
+    assert same == [{k: v for k, v in row.items() if k != "seconds"} for row in two.history]
+    assert {k: v for k, v in one.metrics.items() if k != "seconds"} == {
+        k: v for k, v in two.metrics.items() if k != "seconds"
+    }

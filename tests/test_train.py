@@ -1,0 +1,242 @@
+"""The main job as a person runs it: commands, what they print, their exit codes."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from ae_lab import runs
+from tests.conftest import REPOSITORY
+
+TINY = ["data=mnist5k", "data.limit=200", "epochs=1", "trainer.enable_progress_bar=false"]
+
+
+def test_a_sweep_from_the_first_run_to_the_figures(command, tmp_path):
+    sweep = ["-m", "model=mlp", "latent=2,5", *TINY]
+    first = command("train", *sweep)
+    assert first.returncode == 0, first.stderr
+    assert len(re.findall(r"mnist5k-mlp-latent[25]-\S+ .*0\.\d{4}", first.stdout)) == 2
+    assert "PCA MSE" in first.stdout
+    assert "MNIST-5k" in first.stdout
+
+    again = command("train", *sweep)
+    assert again.returncode == 0
+    assert again.stdout.count("done already") == 2
+
+    drawn = command("report")
+    assert drawn.returncode == 0, drawn.stderr
+    pictures = [tmp_path / line.strip() for line in drawn.stdout.splitlines() if ".png" in line]
+    assert len(pictures) == 3
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert all(path.with_suffix(".svg").is_file() for path in pictures)
+    assert "tensorboard --logdir outputs" in drawn.stdout
+
+    listed = command("runs", "latent=5")
+    assert "latent5" in listed.stdout
+    assert "latent2" not in listed.stdout
+    table = command("runs", "--csv").stdout.splitlines()
+    assert len(table) == 3
+    assert {"run", "state", "latent", "test/mse"} <= set(table[0].split(","))
+
+
+def test_a_failing_job_does_not_stop_a_sweep(command, tmp_path):
+    done = command("train", "-m", "latent=0,2", *TINY)
+    assert done.returncode == 1
+    assert "1 of 2 jobs failed" in done.stdout
+    assert "latent=0 is impossible" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    [run] = runs.find(tmp_path / "outputs")
+    assert run.done
+
+
+def test_missing_data_fails_once_before_a_sweep_starts(command, tmp_path):
+    sweep = ["-m", "latent=2,5", "data=mnist5k,mnist", "data.limit=100"]
+    done = command("train", *sweep, "paths.data=nowhere", "data.source.mirrors=[]")
+    assert done.returncode == 2 or "mirrors" in done.stderr
+    done = command("train", "-m", "latent=2,5", "data=mnist", "data.source.mirrors=[]",
+                   "paths.data=nowhere")  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("MNIST is not there") == 1
+    assert "nowhere/MNIST/raw" in done.stderr
+    assert "job 0" not in done.stdout
+    assert not list((tmp_path / "outputs").glob("runs/*"))
+
+
+def test_auto_says_once_a_sweep_that_it_fell_back(command):
+    done = command("train", "-m", "latent=2,3", "data.source.mirrors=[]", "paths.data=nowhere",
+                   *TINY[1:])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("using MNIST-5k") == 1
+    assert "MNIST-5k (embedded subset)" in done.stdout
+
+
+ERRORS = {
+    "latnt=2": "no key 'latnt': did you mean 'latent'?",
+    "model=mpl": "model=mpl is not known: did you mean 'mlp'?",
+    "preset=model_7": "did you mean 'model_",
+    "noise.sigma=0.1": "no key 'noise.sigma'",
+    "+model.typo=1": "model has no 'model.typo'",
+    "+typo=1": "no key 'typo'",
+    "activation=rellu": "did you mean 'relu'?",
+    "latent=0": "latent=0 is impossible",
+    "latent=two": "latent=two is impossible",
+    "noise=gaussian noise.sigma=-1": "noise.sigma=-1 is impossible",
+    "batch_size=0": "batch_size=0 is impossible",
+    "epochs=0": "epochs=0 is impossible",
+    "lr=nan": "lr=nan is impossible",
+    "dropout=2": "dropout=2 is impossible",
+    "hidden=[500,abc]": "hidden=abc is impossible",
+    "depth=7": "hidden=[...] says any other",
+    "seed=-1": "seed=-1 is impossible",
+    "trainer.accelerator=tpu": "TPU",
+    "paths.outputs=/proc/nowhere": "cannot write to /proc/nowhere",
+}
+
+
+@pytest.mark.parametrize("words", ERRORS)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(words, command, tmp_path):
+    done = command("train", *TINY, *words.split())
+    assert done.returncode == 2
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert ERRORS[words] in line
+    assert not list((tmp_path / "outputs").glob("runs/*"))
+
+
+def test_the_traceback_is_there_for_who_asks(command):
+    done = command("train", *TINY, "latent=0", AE_LAB_TRACEBACK="1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_generation_from_a_conditional_run(command, tmp_path):
+    assert command("train", "conditional=true", "preset=model_1", *TINY).returncode == 0
+    [run] = runs.find(tmp_path / "outputs")
+    made = command("generate", f"run={run.path}", "label=7", "n=20")
+    assert made.returncode == 0, made.stderr
+    from PIL import Image
+
+    picture = Image.open(made.stdout.strip())
+    assert picture.size == (8 * 28 * 3, 3 * 28 * 3)
+    refused = command("generate", f"run={run.path}", "label=12")
+    assert refused.returncode == 2
+    assert "give 0 to 9" in refused.stderr
+
+
+def test_generation_says_what_it_needs(command, tmp_path):
+    assert "which run?" in command("generate").stderr
+    assert "not a run folder" in command("generate", "run=nowhere").stderr
+    command("train", *TINY)
+    [run] = runs.find(tmp_path / "outputs")
+    assert "not conditional" in command("generate", f"run={run.path}", "label=1").stderr
+
+
+def test_tensorboard_has_scalars_images_hyperparameters_and_the_codes(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = run("latent=3", "data.limit=512", "trainer.log_every_n_steps=2", "epochs=2")
+    events = EventAccumulator(str(made.path)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    wanted = {"train/loss", "val/mse", "val/psnr", "val/ssim", "test/mse", "test/psnr", "test/ssim"}
+    assert wanted <= scalars
+    assert any("lr" in name for name in scalars)
+    assert len(events.Images(events.Tags()["images"][0])) == 2
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    [final] = {event.value for event in events.Scalars("test/mse")}
+    assert final == pytest.approx(made.metrics["test/mse"])
+    projector = (made.path / "projector_config.pbtxt").read_text()
+    assert "metadata_path" in projector
+    assert "sprite" in projector
+
+
+def test_history_and_events_are_cut_back_to_the_checkpoint(run):
+    """A run that is resumed from epoch 1 of 3 shows each epoch once."""
+    import shutil
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from ae_lab.callbacks import Checkpoints
+
+    saved = []
+    save = Checkpoints.save
+
+    def keep_the_first(self, trainer):
+        save(self, trainer)
+        if not saved:
+            saved.append(shutil.copy(self.folder / "last.ckpt", self.folder / "kept"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", keep_the_first)
+        made = run("latent=3", "epochs=3")
+    before = made.history
+    shutil.move(saved[0], made.last)
+    made.set_status("interrupted")
+    made = run("latent=3", "epochs=3")
+    assert [row["epoch"] for row in made.history] == [0, 1, 2]
+    assert [row["val/mse"] for row in made.history] == [row["val/mse"] for row in before]
+    events = EventAccumulator(str(made.path)).Reload()
+    steps = [event.step for event in events.Scalars("val/mse")]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 3
+
+
+def test_options_of_training_do_what_they_say(run):
+    assert run("early_stopping=1", "epochs=9", "lr=1e-9").metrics["epochs"] < 9
+    clipped = run("gradient_clip=1e-6", "weight_decay=0", "trainer.precision=32-true")
+    free = run("weight_decay=0", "trainer.precision=32-true")
+    assert clipped.metrics["test/mse"] != free.metrics["test/mse"]
+
+
+def test_compiled_training_gives_the_same_model_to_rounding(run):
+    plain = run("hidden=[32]", "latent=3", "trainer.precision=32-true")
+    before = torch.load(plain.best, weights_only=True)["state_dict"]
+    compiled = run(
+        "hidden=[32]", "latent=3", "trainer.precision=32-true", "compile=true", "force=true"
+    )
+    assert compiled.path == plain.path
+    after = torch.load(compiled.best, weights_only=True)["state_dict"]
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], rtol=1e-3, atol=1e-4)
+
+
+def test_two_processes_train_as_one(command, tmp_path):
+    """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
+    asked = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
+    alone = command("train", *asked, "paths.outputs=alone")
+    assert alone.returncode == 0, alone.stderr
+    both = command("train", *asked, "paths.outputs=both", "trainer.accelerator=cpu",
+                   "trainer.devices=2")  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    [one], [two] = runs.find(tmp_path / "alone"), runs.find(tmp_path / "both")
+    assert one.name == two.name
+    assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
+    assert both.stdout.count("new:") == 1
+    refused = command("train", "-m", *asked, "seed=0,1", "trainer.accelerator=cpu",
+                      "trainer.devices=2")  # fmt: skip
+    assert refused.returncode == 1
+    assert "without -m" in refused.stdout
+
+
+def test_interrupting_with_control_c_marks_the_run(tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ae_lab.train", "data=mnist5k", "epochs=500", "logger=none"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not list(tmp_path.glob("outputs/runs/*/checkpoints/last.ckpt")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    [run] = runs.find(tmp_path / "outputs")
+    assert json.loads((run.path / "status.json").read_text())["state"] == "interrupted"
