@@ -111,6 +111,7 @@ class Autoencoder(pl.LightningModule):
             loss = outputs["loss"].item()
             self.check(loss, "loss")
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
+            self.log("lr", self.optimizers().param_groups[0]["lr"])
 
     def on_train_epoch_start(self) -> None:
         # An epoch that goes on after an interruption keeps what its first part has added up.
@@ -166,11 +167,10 @@ class Autoencoder(pl.LightningModule):
         means = self.means("val")
         for name, value in {**self.train_means, **means}.items():
             self.check(value, name)
-        self.log_dict(self.train_means | {"epoch": float(self.current_epoch)}, sync_dist=False)
-        self.log_dict(means, sync_dist=False)
+        self.log_dict(means)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.means("test"), sync_dist=False)
+        self.log_dict(self.means("test"), logger=False)  # logged with the hyperparameters
 
     def check(self, value: float, name: str) -> None:
         """Stop before a model that has diverged overwrites one that had not."""

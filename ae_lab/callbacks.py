@@ -138,7 +138,9 @@ class Pictures(Callback):
                 for row in batch.label.cpu()
             ]
             images = torch.cat([batch.clean.cpu() for batch in self.batches])
-            board.experiment.add_embedding(codes, metadata=labels, label_img=images, tag="code")
+            board.experiment.add_embedding(
+                codes, labels, images, global_step=module.steps, tag="code"
+            )
         self.codes, self.batches = [], []
 
 

@@ -44,10 +44,16 @@ def train(config: DictConfig) -> runs.Run:
     with run.lock():
         if run.done and not config.force:
             flag = ", made by other code (force=true trains it again)" if run.other_code else ""
-            print(f"done already{flag}: {run.path}")
+            tell(f"done already{flag}: {run.path}")
             return run
         fit(config, run, record, model, data)
     return run
+
+
+def tell(line: str) -> None:
+    """Print, from one process only."""
+    if runs.RANK == 0:
+        print(line, flush=True)
 
 
 def claim(config: DictConfig, images) -> tuple[runs.Run, dict]:
@@ -77,15 +83,15 @@ def fit(config: DictConfig, run: runs.Run, record: dict, model, data) -> None:
     trainer = build_trainer(config, run, step=last["global_step"] if last else 0)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     run.begin(config, hydra, record, device=str(trainer.strategy.root_device))
-    print(f"resumed at step {last['global_step']}: {run.path}" if last else f"new: {run.path}")
+    tell(f"resumed at step {last['global_step']}: {run.path}" if last else f"new: {run.path}")
     try:
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
         trainer.fit(model, data, ckpt_path=run.last if last else None, weights_only=True)
         model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
-        [metrics] = trainer.test(model, data, verbose=False)
-        finish(trainer, run, model, metrics)
+        trainer.test(model, data, verbose=False)
+        finish(trainer, run, model)
     except (KeyboardInterrupt, SystemExit):
         run.set_status("interrupted")
         raise
@@ -131,12 +137,12 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
         raise
 
 
-def finish(trainer: pl.Trainer, run: runs.Run, model, metrics: dict[str, float]) -> None:
+def finish(trainer: pl.Trainer, run: runs.Run, model) -> None:
     """The run's figures, to its folder and to the loggers' tables of hyperparameters."""
     history = next(call for call in trainer.callbacks if isinstance(call, History))
     metrics = {
-        **metrics,
-        "val/mse": min(row["val/mse"] for row in history.rows),
+        **{name: float(value) for name, value in trainer.callback_metrics.items()},
+        "best/val_mse": min(row["val/mse"] for row in history.rows),
         "epochs": len(history.rows),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(history.seconds, 2),
@@ -147,6 +153,7 @@ def finish(trainer: pl.Trainer, run: runs.Run, model, metrics: dict[str, float])
             logger.log_hyperparams(chosen, metrics, step=trainer.global_step)
         else:
             logger.log_hyperparams(chosen)
+            logger.log_metrics(metrics, step=trainer.global_step)
         logger.finalize("success")
     run.finish(metrics)
 
@@ -166,7 +173,7 @@ def job(config: DictConfig) -> dict[str, float] | None:
         return None
     if swept:
         sweep.record(run=str(run.path))
-    else:
+    elif runs.RANK == 0:
         tables.print_wide(tables.table([run]))
     return run.metrics
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from ae_lab import config, runs
+from ae_lab import train as train_module
 from ae_lab.train import quiet, train
 
 torch.set_num_threads(1)
@@ -33,6 +36,25 @@ def run(tmp_path):
             return train(compose(config_name, overrides=[outputs, *SMALL, *overrides]))
 
     return _run
+
+
+@pytest.fixture
+def main(tmp_path, monkeypatch):
+    """The main job with a command line, in this process: `main("-m", "latent=2,5")` → exit code."""
+
+    def _main(*words: str) -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["ae_lab.train", *words])
+        try:
+            train_module.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
+        return 0
+
+    return _main
 
 
 @pytest.fixture

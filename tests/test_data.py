@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ae_lab.data import download, mnist
-from ae_lab.data.images import TrainLoader
+from ae_lab.data.images import TrainLoader, shifted
 from ae_lab.errors import UserError
 from ae_lab.noise import Gaussian, Noise
 
@@ -84,6 +84,17 @@ def test_training_noise_is_fresh_each_epoch_and_the_same_after_a_resume():
     assert torch.equal(batches(0, done=2)[0].seen, first[2].seen)
     by_image = {int(i): x for b in batches(1) for i, x in zip(b.index, b.seen, strict=True)}
     assert not torch.equal(by_image[int(first[0].index[0])], first[0].seen[0])
+
+
+def test_shifted_images_are_the_images_elsewhere():
+    images = torch.zeros(400, 1, 5, 7, dtype=torch.uint8)
+    images[:, :, 2, 3] = 9
+    moved = shifted(images, 1, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape
+    assert moved.sum() == images.sum()
+    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (2, 3, 4)}
+    assert torch.equal(shifted(images, 0, torch.Generator()), images)
 
 
 def test_batches_must_be_shared_equally_among_devices():

@@ -76,8 +76,24 @@ def pixels(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image (B, C, H, W) moved by up to `most` pixels along each axis, zeros moving in."""
+    count, _, height, width = images.shape
+    device = images.device
+    down, right = torch.randint(
+        2 * most + 1, (2, count, 1), generator=generator, device=device
+    ).unbind()
+    rows = torch.arange(height, device=device) + down
+    columns = torch.arange(width, device=device) + right
+    wide = torch.nn.functional.pad(images, [most] * 4).permute(0, 2, 3, 1)
+    image = torch.arange(count, device=device)[:, None, None]
+    return wide[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
+
+    `shift` moves each image by up to so many pixels, anew each time it is shown.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
@@ -97,6 +113,7 @@ class TrainLoader:
         position: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
+        shift: int = 0,
     ):
         if batch_size % world_size:
             raise UserError(
@@ -107,6 +124,7 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
+        self.shift = shift
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -122,7 +140,10 @@ class TrainLoader:
             share = len(index) // self.world_size
             index = index[self.rank * share : (self.rank + 1) * share]
             self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))
-            clean = pixels(self.split.images[index])
+            images = self.split.images[index]
+            if self.shift:
+                images = shifted(images, self.shift, self.generator)
+            clean = pixels(images)
             seen, side = self.noise(clean, self.generator)
             yield Batch(clean, seen, self.split.labels[index].float(), index, side)
 

@@ -14,10 +14,12 @@ EVAL_BATCH = 1000
 class ImageData(pl.LightningDataModule):
     """A data set and its noise; each split lives on the training device as one uint8 tensor.
 
-    `batch_size` counts over all devices. `limit` caps each split at its first images.
+    `batch_size` counts over all devices. `limit` caps each split at its first images. `shift` moves
+    training images by up to so many pixels, which keeps large codes from learning them by heart.
 
     Raises:
-        UserError: batch_size or limit is impossible, or the images do not have the stated shape.
+        UserError: batch_size, limit or shift is impossible, or the images do not have the stated
+            shape.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class ImageData(pl.LightningDataModule):
         batch_size: int = 128,
         seed: int = 0,
         limit: int | None = None,
+        shift: int = 0,
     ):
         super().__init__()
         self.noise, self.seed = noise, whole("seed", seed, least=0)
         self.batch_size = whole("batch_size", batch_size)
+        self.shift = whole("data.shift", shift, least=0)
         self.images = source.limited(limit if limit is None else whole("data.limit", limit))
         found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
         if found != (*shape, classes):
@@ -68,6 +72,7 @@ class ImageData(pl.LightningDataModule):
             position=lambda: (trainer.current_epoch, progress.current.ready),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            shift=self.shift,
         )
 
     def val_dataloader(self) -> EvalLoader:
