@@ -12,7 +12,7 @@ from ae_lab.errors import RunFailed
 from ae_lab.metrics import image_metrics
 from ae_lab.nets import layers
 from ae_lab.objective import Objective
-from ae_lab.randomness import derive
+from ae_lab.randomness import derive, reseed
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Autoencoder(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        torch.manual_seed(derive(self.seed, "step", self.steps, self.global_rank))
+        reseed(self.device, self.seed, "step", self.steps, self.global_rank)
         self.steps += 1
         loss, terms = self.objective(self(batch), self)
         self.add({"loss": loss, **terms}, batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -53,6 +54,16 @@ class Checkpoints(Callback):
 
     def load_state_dict(self, state: dict) -> None:
         self.best = state["best"]
+
+
+class ProgressBar(RichProgressBar):
+    """Rich's bar, which gathers its figures when it is drawn and not at every step."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if (
+            batch_idx + 1
+        ) % self.refresh_rate == 0 or batch_idx + 1 == trainer.num_training_batches:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
 class History(Callback):

@@ -17,6 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from ae_lab.errors import RunFailed, UserError, nearest
 
 _HERE = Path(__file__).resolve().parent
+
+
+def at_least(value: object, threshold: float, then: object, otherwise: object) -> object:
+    """`${at_least:${latent},8,A,B}` in a configuration: A if the value is 8 or more, else B."""
+    return then if isinstance(value, int | float) and value >= threshold else otherwise
+
+
+OmegaConf.register_new_resolver("at_least", at_least, replace=True)
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
 
 

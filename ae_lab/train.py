@@ -17,13 +17,13 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab import config as configuration
 from ae_lab import hardware, runs, sweep, tables
-from ae_lab.callbacks import Checkpoints, History, Pictures
+from ae_lab.callbacks import Checkpoints, History, Pictures, ProgressBar
 from ae_lab.checkpoint_io import AtomicCheckpointIO
 from ae_lab.errors import RunFailed, UserError, whole
 from ae_lab.identity import identity, readable
@@ -119,7 +119,7 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
         patience = whole("early_stopping", config.early_stopping)
         callbacks.append(EarlyStopping("val/mse", patience=patience))
     if config.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar(refresh_rate=10))
+        callbacks.append(ProgressBar(refresh_rate=20))
     try:
         return instantiate(
             config.trainer,
