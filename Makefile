@@ -16,13 +16,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## train five small autoencoders on embedded data, draw what they learned
-	$(PY) -m ae_lab.train -m model=mlp latent=2,5,10,32,64 data=mnist5k epochs=20
+	$(PY) -m ae_lab.train -m model=mlp latent=2,5,10,32,64 data=mnist5k epochs=20 batch_size=32
 	$(PY) -m ae_lab.report
 
 test: $(INSTALLED)  ## lint and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 lint: $(INSTALLED)  ## lint only
 	$(PY) -m ruff check .
