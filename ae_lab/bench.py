@@ -198,51 +198,6 @@ def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) 
     return clock.rate
 
 
-PYTHAE = """
-import json, sys, tempfile, time, torch
-from torch import nn
-from pythae.data.datasets import BaseDataset
-from pythae.models import AE, AEConfig
-from pythae.models.base.base_utils import ModelOutput
-from pythae.models.nn import BaseDecoder, BaseEncoder
-from pythae.trainers import BaseTrainer, BaseTrainerConfig
-file, batch, noise, epochs, amp = sys.argv[1], *map(int, sys.argv[2:6])
-data = torch.load(file).float().div(255)
-noisy = (data + 0.2 * torch.randn_like(data)).clamp(0, 1) if noise else data
-def stack(*sizes):
-    return [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
-class Encoder(BaseEncoder):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(*stack(784, 500, 250, 100), nn.Linear(100, 32))
-    def forward(self, x):
-        if noise:
-            x = (x + 0.2 * torch.randn_like(x)).clamp(0, 1)
-        return ModelOutput(embedding=self.net(x.flatten(1)))
-class Decoder(BaseDecoder):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(*stack(32, 100, 250, 500), nn.Linear(500, 784), nn.Sigmoid())
-    def forward(self, z):
-        return ModelOutput(reconstruction=self.net(z).reshape(-1, 1, 28, 28))
-model = AE(AEConfig(input_dim=(1, 28, 28), latent_dim=32), Encoder(), Decoder())
-marks = []
-class Timed(BaseTrainer):
-    def train_step(self, epoch):
-        start = time.perf_counter()
-        loss = super().train_step(epoch)
-        marks.append(time.perf_counter() - start)
-        return loss
-with tempfile.TemporaryDirectory() as folder:
-    settings = BaseTrainerConfig(output_dir=folder, num_epochs=epochs, learning_rate=1e-3,
-        per_device_train_batch_size=batch, per_device_eval_batch_size=batch,
-        optimizer_cls="AdamW", amp=bool(amp))
-    zeros = torch.zeros(len(data))
-    Timed(model, BaseDataset(data, zeros), training_config=settings).train()
-print("RATE", len(data) * (epochs - 1) / sum(marks[1:]))
-"""
-
-
 def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) -> float:
     """(d), in its own process, since its pins are old."""
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +205,10 @@ def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) 
         amp = hardware.precision("auto", "auto") != "32-true" and torch.cuda.is_available()
         words = [f"{folder}/images.pt", batch, int(noise), epochs, int(amp)]
         done = subprocess.run(
-            [python, "-c", PYTHAE, *map(str, words)], capture_output=True, text=True, check=False
+            [python, str(Path(__file__).with_name("bench_pythae.py")), *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     rates = [line for line in done.stdout.splitlines() if line.startswith("RATE")]
     if not rates:

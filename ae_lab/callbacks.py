@@ -10,8 +10,8 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from ae_lab import runs
 from ae_lab.data.images import Batch
+from ae_lab.run import write_csv
 
 EXAMPLES = 8
 EMBEDDED = 1000
@@ -93,7 +93,7 @@ class History(Callback):
         row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": self.seconds}
         self.rows.append(row)
         if trainer.is_global_zero:
-            runs.write_csv(self.path, self.rows)
+            write_csv(self.path, self.rows)
 
     def state_dict(self) -> dict:
         return {"rows": self.rows, "seconds": self.seconds}

@@ -14,7 +14,7 @@ from ae_lab.callbacks import grid
 from ae_lab.errors import UserError, whole
 from ae_lab.randomness import generator
 from ae_lab.restore import restore
-from ae_lab.runs import Run
+from ae_lab.run import Run
 
 ENLARGED = 3
 

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from ae_lab.data.images import EvalLoader, pixels
 from ae_lab.errors import UserError
 from ae_lab.identity import flat
-from ae_lab.runs import Run
+from ae_lab.run import Run
 
 
 class PCA:

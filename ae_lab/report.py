@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from omegaconf import OmegaConf
 
-from ae_lab import config, tables
+from ae_lab import config
+from ae_lab import runs as all_runs
 from ae_lab.errors import UserError, nearest
 from ae_lab.pca import pca_mse
-from ae_lab.runs import Run
+from ae_lab.run import Run
 
 LABELS = {
     "latent": "latent dimensions",
@@ -122,7 +123,7 @@ def reconstructions(runs: list[Run], n: int = 10, most: int = 12) -> Figure:
     """Test images over each run's reconstructions of them, at most `most` runs, best first."""
     from ae_lab.restore import restore
 
-    runs = tables.best_first(runs)[:most]
+    runs = all_runs.best_first(runs)[:most]
     strips, rows = {}, []
     for run, label in zip(runs, labels(runs), strict=True):
         restored = restore(run)
@@ -172,7 +173,7 @@ def draw(folder: Path, target: Path) -> list[Path]:
     Raises:
         UserError: no run of the sweep is done.
     """
-    runs = tables.runs_of(tables.outcomes(folder))
+    runs = all_runs.runs_of(all_runs.outcomes(folder))
     if not runs:
         raise UserError(f"no run of {folder} is done: there is nothing to draw")
     files = []

@@ -9,7 +9,7 @@ from ae_lab.autoencoder import Autoencoder, Pass
 from ae_lab.data.images import EvalLoader, Split, pixels
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
-from ae_lab.runs import Run
+from ae_lab.run import Run
 
 
 @dataclass

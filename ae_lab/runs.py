@@ -1,253 +1,32 @@
-"""Runs: find, name, lock, write, compare them. The one place that knows a run folder's layout.
-
-    outputs/runs/<run>/
-        run.json            what determines the result (identity), the data, the choices of groups
-        .hydra/             the configuration, as Hydra writes it
-        status.json         running · done · failed · interrupted, and why
-        metrics.json        the test metrics of the best checkpoint, parameters, seconds
-        history.csv         one row an epoch
-        checkpoints/        last.ckpt to go on from, best.ckpt by val/mse
-        environment.json    versions, device, commit
-        events.out.*        TensorBoard
+"""All runs: find one, claim one, compare them.
 
 `python -m ae_lab.runs` prints them as a table, best first.
 """
 
+import argparse
 import csv
-import io
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, cached_property
-from hashlib import blake2b
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
+from ae_lab import config
 from ae_lab.errors import RunFailed, UserError, nearest
-from ae_lab.identity import digest, flat
+from ae_lab.identity import digest
+from ae_lab.pca import pca_mse
+from ae_lab.run import Run
 
-RANK = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
-
-
-def write(path: Path, text: str) -> None:
-    """Write beside and rename: the file is there complete, or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(text)
-    beside.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    write(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = csv.DictWriter(text, names, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write(path, text.getvalue())
-
-
-@cache
-def code_version() -> str:
-    """A digest of the package's source: two runs with the same one were made by the same code."""
-    content = blake2b(digest_size=6)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        content.update(path.read_bytes())
-    return content.hexdigest()
-
-
-def environment(device: str) -> dict[str, str]:
-    """The versions and the machine that a run was made with."""
-    from importlib.metadata import version
-
-    names = ["torch", "pytorch-lightning", "hydra-core", "numpy"]
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "code": code_version(),
-        "commit": commit or "unknown",
-        "python": sys.version.split()[0],
-        **{name: version(name) for name in names},
-        "device": device,
-        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-
-
-class Run:
-    """One run folder. Reading never fails on what is missing: it is empty, or None."""
-
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        self.checkpoints = self.path / "checkpoints"
-        self.last, self.best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    def _read(self, file: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / file).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError as error:
-            raise UserError(
-                f"{self.path / file} is damaged ({error}): delete the folder"
-            ) from error
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        return self._read("run.json")
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return self._read("status.json")
-
-    @property
-    def done(self) -> bool:
-        return self.status.get("state") == "done"
-
-    @property
-    def state(self) -> str:
-        """A run that says 'running' while nobody holds its lock was interrupted."""
-        state = self.status.get("state", "interrupted")
-        if state == "running":
-            try:
-                with FileLock(self.path / ".lock", timeout=0):
-                    return "interrupted"
-            except (Timeout, OSError):
-                pass
-        return state
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return self._read("metrics.json")
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        try:
-            with (self.path / "history.csv").open() as file:
-                rows = list(csv.DictReader(file))
-        except FileNotFoundError:
-            return []
-        return [{key: float(value) for key, value in row.items() if value} for row in rows]
-
-    @cached_property
-    def config(self) -> DictConfig:
-        """The run's configuration.
-
-        Raises:
-            UserError: this is no run folder.
-        """
-        path = self.path / ".hydra" / "config.yaml"
-        if not path.is_file():
-            raise UserError(f"{self.path} is not a run folder: `python -m ae_lab.runs` lists them")
-        return OmegaConf.load(path)
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What a person chose: groups by their choice, knobs by their value, flat."""
-        leaves = flat(self.record.get("settings", {}))
-        return leaves | self.record.get("choices", {}) | {"data": self.record["data"]["name"]}
-
-    @property
-    def other_code(self) -> bool:
-        """Whether the run was made by another version of this package."""
-        return self._read("environment.json").get("code", code_version()) != code_version()
-
-    # Writing
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for this process; ranks above zero go along with rank zero.
-
-        Raises:
-            UserError: another process holds it, or the folder cannot be written to.
-        """
-        if RANK > 0:
-            yield
-            return
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"{self.path} is being trained by another process: wait for it"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path} ({error.strerror}): choose another folder with "
-                "paths.outputs=..."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def set_status(self, state: str, **more: Any) -> None:
-        if RANK == 0:
-            now = time.strftime("%Y-%m-%d %H:%M:%S")
-            write_json(self.path / "status.json", {"state": state, "time": now} | more)
-
-    def begin(
-        self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str
-    ) -> None:
-        """Write what is known before training; with `force`, remove what an earlier run left."""
-        if RANK > 0:
-            return
-        if config.force:
-            self.clear()
-        if hydra is not None:
-            overrides = OmegaConf.to_yaml(hydra.overrides.task)
-            write(self.path / ".hydra" / "overrides.yaml", overrides)
-            write(self.path / ".hydra" / "hydra.yaml", OmegaConf.to_yaml({"hydra": hydra}))
-        write(self.path / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
-        write_json(self.path / "run.json", record)
-        write_json(self.path / "environment.json", environment(device))
-        self.set_status("running")
-
-    def clear(self) -> None:
-        """Remove everything but the lock."""
-        for path in self.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
-
-    def finish(self, metrics: dict[str, float]) -> None:
-        if RANK == 0:
-            write_json(self.path / "metrics.json", metrics)
-            self.set_status("done")
-
-    def load_checkpoint(self, path: Path) -> dict | None:
-        """A checkpoint's content, None if there is none.
-
-        Raises:
-            RunFailed: the file is damaged.
-        """
-        import torch
-
-        if not path.is_file():
-            return None
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise RunFailed(
-                f"{path} is damaged ({type(error).__name__}): delete it and the run starts again, "
-                "or put a copy back"
-            ) from error
+COLUMNS = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "MSE": ("test/mse", "{:.4f}"),
+    "PSNR dB": ("test/psnr", "{:.2f}"),
+    "SSIM": ("test/ssim", "{:.3f}"),
+    "seconds": ("seconds", "{:.0f}"),
+}
 
 
 def find(outputs: str | Path) -> list[Run]:
@@ -297,10 +76,100 @@ def select(runs: list[Run], filters: list[str]) -> list[Run]:
     return runs
 
 
-def main() -> None:
-    from ae_lab import tables
+def best_first(runs: list[Run], metric: str = "test/mse") -> list[Run]:
+    """Sorted by a metric, runs without it last; errors count from below, qualities from above."""
+    sign = 1 if metric.endswith(("mse", "loss", "seconds", "parameters")) else -1
+    return sorted(runs, key=lambda r: (metric not in r.metrics, sign * r.metrics.get(metric, 0)))
 
-    tables.main()
+
+def table(runs: list[Run], baseline: bool = False) -> Table:
+    """A row per run; with `baseline`, PCA's MSE at the same latent dimension beside it.
+
+    `*` marks a run made by another version of the code.
+    """
+    titles = sorted({run.record["data"]["title"] for run in runs})
+    drawn = Table(title=f"Test set of {' and '.join(titles)}", title_justify="left")
+    drawn.add_column("run", overflow="fold")
+    if any(run.state != "done" for run in runs):
+        drawn.add_column("state")
+    for heading in (*COLUMNS, *(["PCA MSE"] if baseline else [])):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for run in runs:
+        cells = [run.name + (" *" if run.other_code else "")]
+        cells += [run.state] if len(drawn.columns) > len(COLUMNS) + 1 + baseline else []
+        for name, form in COLUMNS.values():
+            cells.append(form.format(run.metrics[name]) if name in run.metrics else "–")
+        if baseline:
+            value = pca_mse(run)
+            cells.append("–" if value is None else f"{value:.4f}")
+        drawn.add_row(*cells)
+    if any(run.other_code for run in runs):
+        drawn.caption = "* made by another version of the code"
+    return drawn
+
+
+def outcomes(sweep: str | Path) -> list[dict]:
+    """What each job of a sweep left, in the order of the jobs."""
+    files = sorted(Path(sweep).glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    return [json.loads(path.read_text()) for path in files]
+
+
+def runs_of(found: list[dict]) -> list[Run]:
+    """The finished runs among a sweep's outcomes, each once."""
+    return [Run(Path(path)) for path in dict.fromkeys(o["run"] for o in found if "run" in o)]
+
+
+def print_wide(drawn: Table) -> None:
+    """Print a table in full: a pipe or a log file has no width to fold to."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(drawn)
+
+
+def show_sweep(folder: str, found: list[dict]) -> None:
+    """The table that ends a sweep, and what failed and why."""
+    if runs := runs_of(found):
+        print_wide(table(runs, baseline=True))
+    if failed := [outcome for outcome in found if "error" in outcome]:
+        drawn = Table(title=f"{len(failed)} of {len(found)} jobs failed", title_justify="left")
+        drawn.add_column("job", style="red", overflow="fold")
+        drawn.add_column("why", overflow="fold")
+        for outcome in failed:
+            drawn.add_row(" ".join(outcome["overrides"]), outcome["error"])
+        print_wide(drawn)
+    print(f"Figures: python -m ae_lab.report {folder}")
+
+
+def print_csv(runs: list[Run]) -> None:
+    """All settings and metrics of the runs to standard output."""
+    rows = [{"run": run.name, "state": run.state} | run.settings | run.metrics for run in runs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_lab.runs",
+        description="All runs as a table, best first. Filters: model=mlp latent=2,5 state=done",
+    )
+    parser.add_argument("filters", nargs="*", metavar="key=value")
+    parser.add_argument("--csv", action="store_true", help="all settings and metrics as CSV")
+    parser.add_argument("--sort", default="test/mse", metavar="METRIC", help="test/mse by default")
+    parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
+    asked = parser.parse_args()
+    try:
+        runs = best_first(select(find(asked.outputs), asked.filters), asked.sort)
+    except (UserError, RunFailed) as error:
+        sys.exit(config.say(error))
+    if asked.csv:
+        print_csv(runs)
+    elif runs:
+        print_wide(table(runs))
+    else:
+        print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from ae_lab import config as configuration
-from ae_lab import runs, tables
+from ae_lab import runs
 from ae_lab.errors import UserError
+from ae_lab.run import write_json
 
 
 def in_sweep() -> bool:
@@ -25,7 +26,7 @@ def record(**outcome) -> None:
     """Leave a job's outcome in the sweep's folder, where the summary finds it whoever ran it."""
     hydra = HydraConfig.get()
     outcome |= {"overrides": list(hydra.overrides.task)}
-    runs.write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", outcome)
+    write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", outcome)
 
 
 class Sweep(Callback):
@@ -44,8 +45,8 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_) -> None:
         with exits_on_error():
-            outcomes = tables.outcomes(config.hydra.sweep.dir)
-            tables.show_sweep(config.hydra.sweep.dir, outcomes)
+            outcomes = runs.outcomes(config.hydra.sweep.dir)
+            runs.show_sweep(config.hydra.sweep.dir, outcomes)
         if any("error" in outcome for outcome in outcomes):
             sys.exit(1)
 

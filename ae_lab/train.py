@@ -22,14 +22,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab import config as configuration
-from ae_lab import hardware, runs, sweep, tables
+from ae_lab import hardware, runs, sweep
 from ae_lab.callbacks import Checkpoints, History, Pictures, ProgressBar
 from ae_lab.checkpoint_io import AtomicCheckpointIO
 from ae_lab.errors import RunFailed, UserError, whole
 from ae_lab.identity import identity, readable
+from ae_lab.run import RANK, Run
 
 
-def train(config: DictConfig) -> runs.Run:
+def train(config: DictConfig) -> Run:
     """Train one run and test it, or find it done.
 
     Raises:
@@ -52,11 +53,11 @@ def train(config: DictConfig) -> runs.Run:
 
 def tell(line: str) -> None:
     """Print, from one process only."""
-    if runs.RANK == 0:
+    if RANK == 0:
         print(line, flush=True)
 
 
-def claim(config: DictConfig, images) -> tuple[runs.Run, dict]:
+def claim(config: DictConfig, images) -> tuple[Run, dict]:
     """The run this configuration stands for, and what its folder will say of it."""
     precision = hardware.precision(config.trainer.precision, config.trainer.accelerator)
     choices = configuration.choices()
@@ -77,7 +78,7 @@ def claim(config: DictConfig, images) -> tuple[runs.Run, dict]:
     return runs.claim(config.paths.outputs, wanted, name, defaults), record
 
 
-def fit(config: DictConfig, run: runs.Run, record: dict, model, data) -> None:
+def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
     """Train from the last checkpoint or from the start, test the best, write the record."""
     last = None if config.force else run.load_checkpoint(run.last)
     trainer = build_trainer(config, run, step=last["global_step"] if last else 0)
@@ -101,7 +102,7 @@ def fit(config: DictConfig, run: runs.Run, record: dict, model, data) -> None:
         raise RunFailed(f"{run.path} failed: {why}") from error
 
 
-def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
+def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     """Lightning's trainer with the run's loggers and callbacks.
 
     Raises:
@@ -124,7 +125,7 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
         return instantiate(
             config.trainer,
             precision=hardware.precision(config.trainer.precision, config.trainer.accelerator),
-            logger=list(instantiate(config.logger).values()) if runs.RANK == 0 else False,
+            logger=list(instantiate(config.logger).values()) if RANK == 0 else False,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=False,
@@ -137,7 +138,7 @@ def build_trainer(config: DictConfig, run: runs.Run, step: int) -> pl.Trainer:
         raise
 
 
-def finish(trainer: pl.Trainer, run: runs.Run, model) -> None:
+def finish(trainer: pl.Trainer, run: Run, model) -> None:
     """The run's figures, to its folder and to the loggers' tables of hyperparameters."""
     history = next(call for call in trainer.callbacks if isinstance(call, History))
     metrics = {
@@ -147,7 +148,7 @@ def finish(trainer: pl.Trainer, run: runs.Run, model) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(history.seconds, 2),
     }
-    chosen = run.settings if runs.RANK == 0 else {}
+    chosen = run.settings if RANK == 0 else {}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(chosen, metrics, step=trainer.global_step)
@@ -173,8 +174,8 @@ def job(config: DictConfig) -> dict[str, float] | None:
         return None
     if swept:
         sweep.record(run=str(run.path))
-    elif runs.RANK == 0:
-        tables.print_wide(tables.table([run]))
+    elif RANK == 0:
+        runs.print_wide(runs.table([run]))
     return run.metrics
 
 
