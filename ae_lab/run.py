@@ -193,6 +193,10 @@ class Run:
             yield
         finally:
             lock.release()
+            if [path.name for path in self.path.iterdir()] == [
+                ".lock"
+            ]:  # it did not come to a start
+                shutil.rmtree(self.path)
 
     def set_status(self, state: str, **more: Any) -> None:
         if RANK == 0:
