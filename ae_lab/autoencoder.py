@@ -88,7 +88,7 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch) -> Pass:
         code, extras = self.encode(batch.seen, batch.label)
         raw = self.decode(code, batch.label)
-        pixels = self.output(raw.to(batch.clean.dtype))
+        pixels = self.output(raw).to(batch.clean.dtype)
         return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras)
 
     # Training

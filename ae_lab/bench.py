@@ -5,7 +5,8 @@ its embedded subset. Contenders, all at the precision that `auto` stands for:
 
 a  this framework through Lightning: one optimiser step a batch, logging, checkpoints, progress bar
 b  a hand-written loop: data in memory as uint8, fused AdamW, the same schedule, nothing else
-c  the usual script: torchvision's ToTensor per image, a DataLoader, a LightningModule
+c  the usual script: torchvision's ToTensor per image, a DataLoader, a LightningModule; c2 with
+   two worker processes
 d  pythae's trainer, with --pythae naming the Python of an environment that holds it
 
 They take turns in one process (d in one of its own), round after round, and the ratios are those
@@ -35,6 +36,7 @@ from ae_lab import config, hardware, train
 from ae_lab.data.images import ImageSet
 
 SIGMA = 0.2
+PRECISION = hardware.precision("auto", "auto", batch_size=128)
 HIDDEN = (500, 250, 100)
 LATENT = 32
 
@@ -103,9 +105,7 @@ def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
 def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
     """(b)"""
     device = torch.device(hardware.accelerator("auto"))
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
-        hardware.precision("auto", "auto")
-    )
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(PRECISION)
     data = images.train.images.flatten(1).to(device)
     net = network().to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
@@ -122,7 +122,7 @@ def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
             seen = (clean + SIGMA * torch.randn_like(clean)).clamp_(0, 1) if noise else clean
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 restored = net(seen)
-            loss = (restored.float() - clean).square().sum(1).mean()
+            loss = nn.functional.mse_loss(restored.float(), clean, reduction="sum") / len(clean)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -188,7 +188,7 @@ def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) 
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             max_epochs=epochs,
-            precision=hardware.precision("auto", "auto"),
+            precision=PRECISION,
             devices=1,
             callbacks=[clock],
             default_root_dir=folder,
@@ -202,7 +202,7 @@ def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) 
     """(d), in its own process, since its pins are old."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(images.train.images, Path(folder) / "images.pt")
-        amp = hardware.precision("auto", "auto") != "32-true" and torch.cuda.is_available()
+        amp = PRECISION != "32-true" and torch.cuda.is_available()
         words = [f"{folder}/images.pt", batch, int(noise), epochs, int(amp)]
         done = subprocess.run(
             [python, str(Path(__file__).with_name("bench_pythae.py")), *map(str, words)],
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that holds pythae")
     parser.add_argument("--json", metavar="FILE", help="write every single rate")
+    parser.add_argument("--contenders", nargs="+", default=["a", "b", "c", "c2", "d"])
     asked = parser.parse_args()
     train.quiet()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
@@ -246,6 +247,7 @@ def main() -> None:
     }
     if asked.pythae:
         contenders["d"] = lambda **setting: pythae(**setting, python=asked.pythae)
+    contenders = {name: run for name, run in contenders.items() if name in asked.contenders}
     results = []
     for batch in asked.batches:
         for noise in (False, True):
@@ -265,7 +267,7 @@ def main() -> None:
 
 def report(results: list[dict], images: ImageSet) -> None:
     print(
-        f"\nMLP [500, 250, 100]-32, {images.title}, {hardware.precision('auto', 'auto')} on "
+        f"\nMLP [500, 250, 100]-32, {images.title}, {PRECISION} on "
         f"{hardware.accelerator('auto')}, {torch.get_num_threads()} threads. "
         "Training samples/s: median; a/x: median of the rounds' ratios [lowest, highest]."
     )

@@ -18,14 +18,15 @@ EMBEDDED = 1000
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` after every epoch, and within one every `minutes`; `best.ckpt` by `val/mse`.
+    """`last.ckpt` every so many seconds and at the end; `best.ckpt` by `val/mse`.
 
     The last holds everything needed to go on, the best the weights alone. Both appear complete
-    or not at all (`AtomicCheckpointIO`).
+    or not at all (`AtomicCheckpointIO`). A best checkpoint may be younger than the last one: a run
+    that resumes comes by that epoch again and writes the same.
     """
 
-    def __init__(self, folder: Path, minutes: float):
-        self.folder, self.seconds = folder, 60 * minutes
+    def __init__(self, folder: Path, seconds: float):
+        self.folder, self.seconds = folder, seconds
         self.best = float("inf")
         self.saved_at = time.monotonic()
 
@@ -33,11 +34,14 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(self.folder / "last.ckpt")
         self.saved_at = time.monotonic()
 
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.saved_at > self.seconds
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        due = time.monotonic() - self.saved_at > self.seconds
-        if trainer.world_size > 1:  # a checkpoint is a collective call: rank 0's clock decides
-            due = False
-        if due and batch_idx + 1 < trainer.num_training_batches:
+        # To save is a collective call, and clocks differ: several processes save between epochs.
+        within = batch_idx + 1 < trainer.num_training_batches and trainer.world_size == 1
+        if within and self.due:
             self.save(trainer)
 
     def on_validation_end(self, trainer, module) -> None:
@@ -47,7 +51,9 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        self.save(trainer)
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if last or self.due or trainer.world_size > 1:
+            self.save(trainer)
 
     def state_dict(self) -> dict:
         return {"best": self.best}

@@ -3,7 +3,9 @@
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+# Measured on an AVX-512 BF16 CPU, MLP [500, 250, 100]-32: bf16 runs 0.9 times as fast as float32 at
+# batch 8, 1.4 times at 32 and at 128, 1.5 times at 512.
+SMALLEST_CPU_BATCH = 32
 
 
 def accelerator(asked: str) -> str:
@@ -28,12 +30,13 @@ def native_bf16(kind: str) -> bool:
     )
 
 
-def precision(asked: str, accelerator_asked: str) -> str:
+def precision(asked: str, accelerator_asked: str, batch_size: int) -> str:
     """Lightning's precision: `auto` is bf16-mixed where native, 16-mixed on other CUDA GPUs,
-    else 32-true."""
+    else 32-true; and 32-true on a CPU for batches so small that casting costs more than it saves.
+    """
     if asked != "auto":
         return str(asked)
     kind = accelerator(accelerator_asked)
-    if native_bf16(kind):
+    if native_bf16(kind) and (kind == "cuda" or batch_size >= SMALLEST_CPU_BATCH):
         return "bf16-mixed"
     return "16-mixed" if kind == "cuda" else "32-true"

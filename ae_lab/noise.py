@@ -35,7 +35,7 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor | None]:
         seen, side = self.corrupt(x, generator)
-        return (seen.clamp(0, 1) if self.clip else seen), side
+        return (seen.clamp(0, 1) if self.clip and seen is not x else seen), side
 
 
 class Gaussian(Noise):

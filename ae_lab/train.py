@@ -6,6 +6,7 @@
 The same command again returns finished runs at once and resumes interrupted ones.
 """
 
+import contextlib
 import logging
 import os
 import traceback
@@ -19,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab import config as configuration
@@ -57,9 +59,14 @@ def tell(line: str) -> None:
         print(line, flush=True)
 
 
+def resolved_precision(config: DictConfig) -> str:
+    asked = config.trainer
+    return hardware.precision(asked.precision, asked.accelerator, config.batch_size)
+
+
 def claim(config: DictConfig, images) -> tuple[Run, dict]:
     """The run this configuration stands for, and what its folder will say of it."""
-    precision = hardware.precision(config.trainer.precision, config.trainer.accelerator)
+    precision = resolved_precision(config)
     choices = configuration.choices()
 
     def defaults() -> dict:
@@ -102,6 +109,15 @@ def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
         raise RunFailed(f"{run.path} failed: {why}") from error
 
 
+class NoProfiler(PassThroughProfiler):
+    """Profiles nothing, and builds no context manager for it some fifty times a step."""
+
+    nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str):
+        return self.nothing
+
+
 def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     """Lightning's trainer with the run's loggers and callbacks.
 
@@ -114,7 +130,7 @@ def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     callbacks = [
         History(run.path / "history.csv"),
         Pictures(),
-        Checkpoints(run.checkpoints, config.checkpoint_minutes),
+        Checkpoints(run.checkpoints, config.checkpoint_seconds),
     ]
     if config.early_stopping is not None:
         patience = whole("early_stopping", config.early_stopping)
@@ -124,10 +140,11 @@ def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     try:
         return instantiate(
             config.trainer,
-            precision=hardware.precision(config.trainer.precision, config.trainer.accelerator),
+            precision=resolved_precision(config),
             logger=list(instantiate(config.logger).values()) if RANK == 0 else False,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
+            profiler=config.trainer.get("profiler") or NoProfiler(),
             enable_checkpointing=False,
         )
     except Exception as error:
@@ -182,6 +199,8 @@ def job(config: DictConfig) -> dict[str, float] | None:
 def quiet() -> None:
     """Silence what libraries say about things that are as they should be."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Lightning sets this for programs that fork; it makes each optimiser step open a library.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

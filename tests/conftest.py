@@ -19,6 +19,7 @@ from ae_lab.train import quiet, train
 torch.set_num_threads(1)
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["data=mnist5k", "epochs=1", "data.limit=256", "trainer.enable_progress_bar=false"]
+SMALL += ["checkpoint_seconds=0"]  # after each step
 quiet()
 
 

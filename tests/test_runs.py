@@ -69,7 +69,7 @@ def test_what_does_not_change_the_result_is_the_same_run(run, tmp_path):
             (),
             ("logger=none",),
             ("trainer.log_every_n_steps=7",),
-            ("checkpoint_minutes=1",),
+            ("checkpoint_seconds=1",),
             ("data=auto", "data.source.download=false", f"paths.data={tmp_path}"),
         )
     }
@@ -153,7 +153,7 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
     """SIGKILL in the middle of an epoch and between two; `make kills` does this 30 times."""
     command = [
         *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "data.limit=2000", "latent=5"),
-        *("noise=gaussian", "dropout=0.1", "epochs=3", "checkpoint_minutes=0.002"),
+        *("noise=gaussian", "dropout=0.1", "epochs=3", "checkpoint_seconds=0.1"),
         "trainer.enable_progress_bar=false",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}

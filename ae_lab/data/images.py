@@ -73,7 +73,7 @@ class ImageSet:
 
 def pixels(images: Tensor) -> Tensor:
     """uint8 0..255 → float32 0..1."""
-    return images.float().div_(255)
+    return images / 255
 
 
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
@@ -140,7 +140,7 @@ class TrainLoader:
             share = len(index) // self.world_size
             index = index[self.rank * share : (self.rank + 1) * share]
             self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))
-            images = self.split.images[index]
+            images = self.split.images.index_select(0, index)  # several times faster than [index]
             if self.shift:
                 images = shifted(images, self.shift, self.generator)
             clean = pixels(images)
