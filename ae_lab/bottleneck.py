@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ae_lab.errors import whole
+from ae_lab.nets.layers import linear
 
 
 class Deterministic(nn.Module):
@@ -19,7 +20,7 @@ class Deterministic(nn.Module):
     def __init__(self, features: int, latent: int):
         super().__init__()
         self.latent = whole("latent", latent)
-        self.head = nn.Linear(features, latent)
+        self.head = linear(features, latent)
 
     def forward(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, F) → code (B, latent) and what the objective may want to know of it."""

@@ -19,7 +19,7 @@ import torch
 
 COMMAND = [
     *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "noise=gaussian", "dropout=0.1"),
-    *("latent=5", "epochs=4", "checkpoint_seconds=0.2", "trainer.enable_progress_bar=false"),
+    *("latent=5", "epochs=12", "checkpoint_seconds=0.1", "trainer.enable_progress_bar=false"),
 ]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ae_lab.errors import choose, real, whole
 from ae_lab.nets.layers import activation as make_activation
+from ae_lab.nets.layers import linear
 
 WIDTHS = {2: (500, 100), 3: (500, 250, 100)}
 # ReLU: He et al. (ICCV 2015); sigmoid: Glorot & Bengio's factor 4.
@@ -29,18 +30,11 @@ def widths(depth: int, hidden: Sequence[int] | None) -> list[int]:
 
 
 def stack(sizes: Sequence[int], activation: str, norm: str, dropout: float) -> nn.Sequential:
-    """Linear → norm → activation → dropout for each pair of neighbouring sizes.
-
-    Weights start uniform as Glorot & Bengio (AISTATS 2010) have it, times the activation's gain,
-    so that signals neither die nor explode on their way; biases start at zero.
-    """
+    """Linear → norm → activation → dropout for each pair of neighbouring sizes."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        linear = nn.Linear(inputs, outputs)
-        nn.init.xavier_uniform_(linear.weight, GAINS.get(activation, 1.0))
-        nn.init.zeros_(linear.bias)
         normalise = choose("norm", norm, NORMS)
-        layers += [linear]
+        layers += [linear(inputs, outputs, GAINS.get(activation, 1.0))]
         layers += [normalise(outputs)] if normalise else []
         layers += [make_activation(activation)]
         layers += [nn.Dropout(dropout)] if dropout else []
@@ -97,7 +91,7 @@ class MLPDecoder(nn.Module):
         self.shape = tuple(shape)
         sizes = [inputs, *reversed(widths(depth, hidden))]
         self.layers = stack(sizes, activation, norm, real("dropout", dropout, high=1.0))
-        self.to_pixels = nn.Linear(sizes[-1], prod(shape))
+        self.to_pixels = linear(sizes[-1], prod(shape))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.to_pixels(self.layers(z)).unflatten(1, self.shape)
