@@ -47,7 +47,7 @@ def linear(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:
     """A dense layer whose weights start uniform as Glorot & Bengio (AISTATS 2010) have it, times
     `gain`, so that signals neither die nor explode on their way; its biases start at zero.
 
-    PyTorch's own start is three times smaller at a narrow code, and small codes never quite recover.
+    PyTorch's own start is some three times smaller where a layer narrows to a small code.
     """
     layer = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight, gain)
