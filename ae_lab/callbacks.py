@@ -31,6 +31,8 @@ class Checkpoints(Callback):
         self.saved_at = time.monotonic()
 
     def save(self, trainer: pl.Trainer) -> None:
+        module = trainer.lightning_module
+        module.check(float(sum(p.detach().sum() for p in module.parameters())), "a weight")
         trainer.save_checkpoint(self.folder / "last.ckpt")
         self.saved_at = time.monotonic()
 
