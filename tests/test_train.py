@@ -5,8 +5,10 @@ import re
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 
 from ae_lab import runs
+from ae_lab.config import root
 from ae_lab.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -109,8 +111,9 @@ def test_a_mistyped_choice_in_a_sweep_is_one_line_too(main, capfd):
 
 def test_the_traceback_is_there_for_who_asks(main, monkeypatch):
     monkeypatch.setenv("AE_LAB_TRACEBACK", "1")
-    with pytest.raises(UserError, match="latent=0"):
+    with pytest.raises(InstantiationException, match="latent=0") as caught:
         main(*TINY, "latent=0")
+    assert isinstance(root(caught.value), UserError)
 
 
 def test_generation_from_a_conditional_run(command, tmp_path):
