@@ -41,17 +41,28 @@ class Restored:
     def generate(self, n: int, label: int | None, generator: torch.Generator) -> torch.Tensor:
         """n random codes through the decoder, (n, C, H, W): with the label given, or each in turn.
 
+        A conditional model draws z from p(z | y), fitted on the training codes of that label: its
+        decoder has never met a code from where no image of that label lies.
+
         Raises:
             UserError: a label for a model that takes none, or one that does not exist.
         """
-        classes = self.data.split("train").labels.shape[1]
+        train = self.data.split("train")
+        classes = train.labels.shape[1]
         if label is not None and not self.model.conditional:
             raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
         if label is not None and label not in range(classes):
             raise UserError(f"label={label} does not exist: give 0 to {classes - 1}")
-        self.model.bottleneck.fit(self.codes(self.data.split("train")))
-        codes = self.model.bottleneck.sample(n, generator)
+        bottleneck, trained = self.model.bottleneck, self.codes(train)
         asked = torch.arange(n) % classes if label is None else torch.full((n,), label)
+        if self.model.conditional:
+            codes = torch.empty(n, bottleneck.latent)
+            for y in asked.unique().tolist():
+                bottleneck.fit(trained[train.labels[:, y] > 0])
+                codes[asked == y] = bottleneck.sample(int((asked == y).sum()), generator)
+        else:
+            bottleneck.fit(trained)
+            codes = bottleneck.sample(n, generator)
         hot = torch.nn.functional.one_hot(asked, classes).float()
         return self.model.output(self.model.decode(codes, hot))
 
