@@ -68,9 +68,8 @@ class ProgressBar(RichProgressBar):
     """Rich's bar, which gathers its figures when it is drawn and not at every step."""
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        if (
-            batch_idx + 1
-        ) % self.refresh_rate == 0 or batch_idx + 1 == trainer.num_training_batches:
+        done = batch_idx + 1
+        if done % self.refresh_rate == 0 or done == trainer.num_training_batches:
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 

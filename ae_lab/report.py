@@ -19,6 +19,7 @@ from ae_lab import runs as all_runs
 from ae_lab.errors import UserError, nearest
 from ae_lab.pca import pca_mse
 from ae_lab.run import Run
+from ae_lab.runs import data_title
 
 LABELS = {
     "latent": "latent dimensions",
@@ -41,10 +42,6 @@ STYLE = {
     "svg.fonttype": "none",
 }
 KNOBS = ("preset", "model", "noise", "depth", "activation", "conditional", "seed")
-
-
-def data_title(runs: list[Run]) -> str:
-    return " and ".join(sorted({run.record["data"]["title"] for run in runs}))
 
 
 def varied(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
@@ -124,19 +121,15 @@ def reconstructions(runs: list[Run], n: int = 10, most: int = 12) -> Figure:
     from ae_lab.restore import restore
 
     runs = all_runs.best_first(runs)[:most]
-    strips, rows = {}, []
+    inputs, rows = {}, []
     for run, label in zip(runs, labels(runs), strict=True):
-        restored = restore(run)
-        out = restored.show(n)
-        noise = run.settings["noise"]
-        strips.setdefault(("clean", "original"), out.clean)
-        if noise != "none":
-            strips.setdefault(("seen", str(run.config.noise)), out.seen)
+        out = restore(run).show(n)
+        inputs["original"] = out.clean
+        if run.settings["noise"] != "none":
+            inputs.setdefault(("seen", str(run.config.noise)), out.seen)
         rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", out.reconstruction))
-    rows = [
-        *((name[0] if name[0] == "seen" else name[1], images) for name, images in strips.items()),
-        *rows,
-    ]
+    named = [(key if key == "original" else "seen", images) for key, images in inputs.items()]
+    rows = [*named, *rows]
     figure = Figure(figsize=(0.55 * n + 1.8, 0.62 * len(rows) + 0.4))
     axes = figure.subplots(len(rows), n, squeeze=False)
     for line, (name, images) in zip(axes, rows, strict=True):

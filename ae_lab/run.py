@@ -193,9 +193,8 @@ class Run:
             yield
         finally:
             lock.release()
-            if [path.name for path in self.path.iterdir()] == [
-                ".lock"
-            ]:  # it did not come to a start
+            left = [path.name for path in self.path.iterdir()]
+            if left == [".lock"]:  # it did not come to a start
                 shutil.rmtree(self.path)
 
     def set_status(self, state: str, **more: Any) -> None:

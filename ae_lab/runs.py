@@ -82,21 +82,27 @@ def best_first(runs: list[Run], metric: str = "test/mse") -> list[Run]:
     return sorted(runs, key=lambda r: (metric not in r.metrics, sign * r.metrics.get(metric, 0)))
 
 
+def data_title(runs: list[Run]) -> str:
+    """What tables and figures say of the data they are about."""
+    return " and ".join(sorted({run.record["data"]["title"] for run in runs}))
+
+
 def table(runs: list[Run], baseline: bool = False) -> Table:
     """A row per run; with `baseline`, PCA's MSE at the same latent dimension beside it.
 
     `*` marks a run made by another version of the code.
     """
-    titles = sorted({run.record["data"]["title"] for run in runs})
-    drawn = Table(title=f"Test set of {' and '.join(titles)}", title_justify="left")
+    drawn = Table(title=f"Test set of {data_title(runs)}", title_justify="left")
     drawn.add_column("run", overflow="fold")
-    if any(run.state != "done" for run in runs):
+    states = [run.state for run in runs]
+    unfinished = set(states) - {"done"}
+    if unfinished:
         drawn.add_column("state")
     for heading in (*COLUMNS, *(["PCA MSE"] if baseline else [])):
         drawn.add_column(heading, justify="right", no_wrap=True)
-    for run in runs:
+    for run, state in zip(runs, states, strict=True):
         cells = [run.name + (" *" if run.other_code else "")]
-        cells += [run.state] if len(drawn.columns) > len(COLUMNS) + 1 + baseline else []
+        cells += [state] if unfinished else []
         for name, form in COLUMNS.values():
             cells.append(form.format(run.metrics[name]) if name in run.metrics else "–")
         if baseline:
