@@ -76,6 +76,14 @@ class Autoencoder(pl.LightningModule):
         self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
         self.counted = 0
 
+    def __setattr__(self, name: str, value) -> None:
+        # Lightning notes some forty times a step which hook it is in, and a module's own
+        # __setattr__, which looks for parameters, takes several per cent of a small network's step.
+        if name in ("_current_fx_name", "steps", "counted"):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def encode(self, seen: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.condition_encoder:
             seen = layers.join_label(seen, label)

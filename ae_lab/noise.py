@@ -35,7 +35,7 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor | None]:
         seen, side = self.corrupt(x, generator)
-        return (seen.clamp(0, 1) if self.clip and seen is not x else seen), side
+        return (seen.clamp_(0, 1) if self.clip and seen is not x else seen), side
 
 
 class Gaussian(Noise):
@@ -59,7 +59,7 @@ class Gaussian(Noise):
         self.sigma = real("noise.sigma", sigma)
 
     def corrupt(self, x, generator):
-        return x + self.sigma * normal_like(x, generator), None
+        return torch.add(x, normal_like(x, generator), alpha=self.sigma), None
 
 
 class SaltPepper(Noise):
@@ -117,4 +117,4 @@ class Speckle(Noise):
         self.sigma = real("noise.sigma", sigma)
 
     def corrupt(self, x, generator):
-        return x + x * self.sigma * normal_like(x, generator), None
+        return torch.addcmul(x, x, normal_like(x, generator), value=self.sigma), None

@@ -145,7 +145,7 @@ class TrainLoader:
                 images = shifted(images, self.shift, self.generator)
             clean = pixels(images)
             seen, side = self.noise(clean, self.generator)
-            yield Batch(clean, seen, self.split.labels[index].float(), index, side)
+            yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)
 
 
 class EvalLoader:
@@ -190,4 +190,4 @@ class EvalLoader:
             clean = pixels(self.split.images[index])
             seen = clean if self.seen is None else self.seen[index]
             side = None if self.side is None else self.side[index]
-            yield Batch(clean, seen, self.split.labels[index].float(), index, side)
+            yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)
