@@ -22,21 +22,29 @@ class Pass:
     clean: Tensor  # (B, C, H, W), pixels in [0, 1]
     seen: Tensor  # (B, C, H, W), what the encoder got
     label: Tensor  # (B, K)
-    code: Tensor  # (B, latent)
+    code: Tensor  # (B, latent) or (B, latent, h, w)
     raw: Tensor  # (B, C, H, W), the decoder's values before the output map
     reconstruction: Tensor  # (B, C, H, W), pixels, of the dtype of clean
     extras: dict[str, Tensor] = field(default_factory=dict)  # what the bottleneck adds
+    beside: tuple[Tensor, ...] = ()  # (B, ...) each, what reaches the decoder past the code
+
+    @property
+    def passed(self) -> int:
+        """How many values, of code, skip connections and indices, reach the decoder per image."""
+        return sum(part[0].numel() for part in (self.code, *self.beside))
 
 
 class Autoencoder(pl.LightningModule):
     """An autoencoder made of parts; see the package's `conf/model/` for families.
 
-    reconstruction = output(decoder([z; y])),  z = bottleneck(encoder([seen; y]))
+    f, s = encoder([seen; y]),  z = bottleneck(f)
+    reconstruction = output(decoder([z; y], s), seen)
 
     where y, the label, goes to the decoder if `conditional` and to the encoder if
-    `condition_encoder`. Parts come as functions of what only their neighbours know:
-    `encoder(shape)` with an attribute `features`, `bottleneck(features)` with an attribute
-    `latent`, `decoder(inputs, shape)`, `optimizer(parameters)` and
+    `condition_encoder`, and s is what some encoders hand over past the code. Parts come as
+    functions of what only their neighbours know: `encoder(shape)` with an attribute `features`,
+    the shape of f, `bottleneck(features)` with an attribute `shape`, that of z,
+    `decoder(code, shape)`, which says whether it `needs_skips`, `optimizer(parameters)` and
     `scheduler(optimizer, total_steps)`.
 
     Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
@@ -67,12 +75,14 @@ class Autoencoder(pl.LightningModule):
         channels, *size = shape
         self.encoder = encoder((channels + classes * condition_encoder, *size))
         self.bottleneck = bottleneck(self.encoder.features)
-        self.decoder = decoder(self.bottleneck.latent + classes * conditional, shape)
+        first, *rest = self.bottleneck.shape
+        self.decoder = decoder((first + classes * conditional, *rest), shape)
         self.output = layers.output(output)
         self.objective = objective
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
         self.steps = 0
+        self.passed = 0  # values that reach the decoder per image, once known
         self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
         self.counted = 0
 
@@ -84,20 +94,28 @@ class Autoencoder(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def encode(self, seen: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def encode(self, seen: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor], tuple]:
+        """The code, what the bottleneck adds to it, and what the decoder gets beside it."""
         if self.condition_encoder:
             seen = layers.join_label(seen, label)
-        return self.bottleneck(self.encoder(seen))
+        features, beside = self.encoder(seen)
+        return *self.bottleneck(features), beside
 
-    def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
-        """Code (B, latent) → the decoder's raw values (B, C, H, W); `self.output` makes pixels."""
-        return self.decoder(layers.join_label(code, label) if self.conditional else code)
+    def decode(self, code: Tensor, label: Tensor, beside: Sequence[Tensor] = ()) -> Tensor:
+        """Code (B, ...) → the decoder's raw values (B, C, H, W); `self.output` makes pixels."""
+        return self.decoder(layers.join_label(code, label) if self.conditional else code, beside)
 
     def forward(self, batch: Batch) -> Pass:
-        code, extras = self.encode(batch.seen, batch.label)
-        raw = self.decode(code, batch.label)
-        pixels = self.output(raw).to(batch.clean.dtype)
-        return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras)
+        code, extras, beside = self.encode(batch.seen, batch.label)
+        raw = self.decode(code, batch.label, beside)
+        pixels = self.output(raw, batch.seen).to(batch.clean.dtype)
+        return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras, beside)
+
+    @property
+    def generates(self) -> bool:
+        """Whether random codes make images: the code is all the decoder needs, and can be drawn."""
+        alone = not self.decoder.needs_skips and self.output is not layers.residual
+        return alone and hasattr(self.bottleneck, "sample")
 
     # Training
 
@@ -106,6 +124,15 @@ class Autoencoder(pl.LightningModule):
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = self.make_scheduler(optimizer, total_steps=total)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ) -> None:
+        """Clip the gradient's norm; Lightning will not where the optimiser's step is fused."""
+        if gradient_clip_val:
+            if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
+                scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         reseed(self.device, self.seed, "step", self.steps, self.global_rank)
@@ -162,6 +189,7 @@ class Autoencoder(pl.LightningModule):
             loss, terms = self.objective(out, self)
             measured = image_metrics(out.reconstruction, out.clean)
         self.add({"loss": loss, **terms}, batch)
+        self.passed = out.passed
         for name, values in measured.items():
             self.sums[name] = self.sums.get(name, 0) + values.sum()
 

@@ -1,5 +1,8 @@
 """Bottlenecks: from the encoder's features to the code, and from chance to codes that decode."""
 
+from collections.abc import Sequence
+from math import prod
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -17,14 +20,15 @@ class Deterministic(nn.Module):
         UserError: latent is not a whole number of at least 1.
     """
 
-    def __init__(self, features: int, latent: int):
+    def __init__(self, features: Sequence[int], latent: int):
         super().__init__()
         self.latent = whole("latent", latent)
-        self.head = linear(features, latent)
+        self.shape = (latent,)
+        self.head = linear(prod(features), latent)
 
     def forward(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (B, F) → code (B, latent) and what the objective may want to know of it."""
-        return self.head(features), {}
+        """Features (B, ...) → code (B, latent) and what the objective may want to know of it."""
+        return self.head(features.flatten(1)), {}
 
     def fit(self, codes: Tensor) -> None:
         """Learn where codes (N, latent) lie; needed before `sample`."""
@@ -37,3 +41,17 @@ class Deterministic(nn.Module):
         """n random codes (n, latent): mean + L·ε, ε ~ N(0, I), L·Lᵀ the codes' covariance."""
         draws = torch.randn(n, self.latent, generator=generator, device=generator.device)
         return self.mean + draws.to(self.mean.device) @ self.scale.T
+
+
+class Maps(nn.Module):
+    """z = features: the encoder's last maps (B, C, h, w) are the code; `latent` is its C.
+
+    Random codes drawn without regard to place would not look like any image's: it has no `sample`.
+    """
+
+    def __init__(self, features: Sequence[int]):
+        super().__init__()
+        self.shape = tuple(features)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return features, {}

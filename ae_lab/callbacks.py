@@ -140,7 +140,7 @@ class Pictures(Callback):
         held = sum(map(len, self.codes))
         if held < EMBEDDED and trainer.is_global_zero:
             with torch.autocast(module.device.type, enabled=False):
-                code, _ = module.encode(batch.seen, batch.label)
+                code, *_ = module.encode(batch.seen, batch.label)
             self.codes.append(code[: EMBEDDED - held].cpu())
             self.batches.append(Batch(*(p if p is None else p[: EMBEDDED - held] for p in batch)))
 

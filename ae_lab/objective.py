@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ae_lab.errors import UserError, real
+from ae_lab.nets.layers import sigmoid
 
 
 class Term(nn.Module):
@@ -32,6 +33,20 @@ class SquaredError(Term):
         return F.mse_loss(out.reconstruction, out.clean, reduction="sum") / len(out.clean)
 
 
+class LogError(Term):
+    """The mean over the batch of 10·log10(MSE + 1e-8), MSE per image: minus its PSNR, in dB.
+
+    Images that are nearly right count as much as those that are far off, so that one network can
+    learn weak and strong corruptions together.
+
+    Source: Chen et al., CVPRW 2021 (HINet), where it is called PSNR loss.
+    """
+
+    def forward(self, out, model) -> Tensor:
+        error = F.mse_loss(out.reconstruction, out.clean, reduction="none").flatten(1).mean(1)
+        return 10 * (error + 1e-8).log10().mean()
+
+
 class BernoulliLikelihood(Term):
     """-log p(clean | z) with p = Bernoulli(sigmoid(raw)) for every pixel, in nats.
 
@@ -44,7 +59,7 @@ class BernoulliLikelihood(Term):
     """
 
     def forward(self, out, model) -> Tensor:
-        if not isinstance(model.output, nn.Sigmoid):
+        if model.output is not sigmoid:
             raise UserError("objective=bernoulli needs output=sigmoid: its raw values are logits")
         logits = out.raw.to(out.clean.dtype)
         nats = F.binary_cross_entropy_with_logits(logits, out.clean, reduction="none")

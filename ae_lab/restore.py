@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.autoencoder import Autoencoder, Pass
-from ae_lab.data.images import EvalLoader, Split, pixels
+from ae_lab.data.images import Batch, EvalLoader, Split, pixels
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
 from ae_lab.run import Run
@@ -19,6 +20,16 @@ class Restored:
     run: Run
     model: Autoencoder
     data: ImageData
+    config: DictConfig
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch, chunk: int = 64) -> torch.Tensor:
+        """The reconstructions of a batch of any size, (B, C, H, W)."""
+        parts = []
+        for start in range(0, len(batch.index), chunk):
+            part = Batch(*(p if p is None else p[start : start + chunk] for p in batch))
+            parts.append(self.model(part).reconstruction)
+        return torch.cat(parts)
 
     @torch.no_grad()
     def show(self, n: int) -> Pass:
@@ -45,8 +56,14 @@ class Restored:
         decoder has never met a code from where no image of that label lies.
 
         Raises:
-            UserError: a label for a model that takes none, or one that does not exist.
+            UserError: a label for a model that takes none, or one that does not exist; a model
+                whose code is not all that its reconstruction is made of.
         """
+        if not self.model.generates:
+            raise UserError(
+                f"{self.run.path} cannot generate: its reconstructions are made of more than a "
+                "vector (skip connections, indices, the seen image): take model=mlp or model=cnn"
+            )
         train = self.data.split("train")
         classes = train.labels.shape[1]
         if label is not None and not self.model.conditional:
@@ -64,24 +81,35 @@ class Restored:
             bottleneck.fit(trained)
             codes = bottleneck.sample(n, generator)
         hot = torch.nn.functional.one_hot(asked, classes).float()
-        return self.model.output(self.model.decode(codes, hot))
+        return self.model.output(self.model.decode(codes, hot), None)
 
 
-def restore(run: Run) -> Restored:
-    """Load a finished run.
+def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None = None) -> Restored:
+    """Load a finished run, with its own data and noise or with others.
 
     Raises:
-        UserError: the run is not done, or its data is not there or has changed.
+        UserError: the run is not done, its data is not there or has changed, or the model cannot
+            take the data it is to have.
         RunFailed: its checkpoint is damaged.
     """
-    config = run.config
     if not run.done:
         raise UserError(f"{run.path} is {run.state}, not done: run its command again")
-    data, model = instantiate(config.data), instantiate(config.model)
-    if data.images.fingerprint != run.record["data"]["fingerprint"]:
+    model = instantiate(run.config.model)
+    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+    other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
+    config = OmegaConf.create({**run.config, **other})
+    for key in ("shape", "classes"):
+        if key == "classes" and not (config.conditional or config.condition_encoder):
+            continue
+        if config.data[key] != run.config.data[key]:
+            raise UserError(
+                f"data.{key} is {config.data[key]}, but {run.path} was trained with "
+                f"{run.config.data[key]}: choose other data"
+            )
+    module = instantiate(config.data)
+    if data is None and module.images.fingerprint != run.record["data"]["fingerprint"]:
         raise UserError(
             f"{run.path} was trained on {run.record['data']['title']}, which is not what "
-            f"its configuration finds now ({data.images.title}): set AE_LAB_DATA as it was then"
+            f"its configuration finds now ({module.images.title}): set AE_LAB_DATA as it was then"
         )
-    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
-    return Restored(run, model.eval(), data)
+    return Restored(run, model.eval(), module, config)

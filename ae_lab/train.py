@@ -11,6 +11,7 @@ import logging
 import os
 import traceback
 import warnings
+from math import prod
 
 import pytorch_lightning as pl
 import torch
@@ -61,7 +62,8 @@ def tell(line: str) -> None:
 
 def resolved_precision(config: DictConfig) -> str:
     asked = config.trainer
-    return hardware.precision(asked.precision, asked.accelerator, config.batch_size)
+    pixels = config.batch_size * prod(config.data.shape)
+    return hardware.precision(asked.precision, asked.accelerator, pixels)
 
 
 def claim(config: DictConfig, images) -> tuple[Run, dict]:
@@ -163,6 +165,7 @@ def finish(trainer: pl.Trainer, run: Run, model) -> None:
         "best/val_mse": min(row["val/mse"] for row in history.rows),
         "epochs": len(history.rows),
         "parameters": sum(p.numel() for p in model.parameters()),
+        "passed": model.passed,
         "seconds": round(history.seconds, 2),
     }
     chosen = run.settings if RANK == 0 else {}

@@ -1,5 +1,7 @@
 """What every family of nets shares: activations, the map from raw values to pixels, labels."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +17,26 @@ ACTIVATIONS = {
 }
 
 
-class TanhPixels(nn.Module):
+def sigmoid(raw: Tensor, seen: Tensor) -> Tensor:
+    """1 / (1 + exp(-raw))."""
+    return raw.sigmoid()
+
+
+def tanh(raw: Tensor, seen: Tensor) -> Tensor:
     """tanh rescaled from [-1, 1] to the pixel range: (tanh(raw) + 1) / 2."""
-
-    def forward(self, raw: Tensor) -> Tensor:
-        return (raw.tanh() + 1) / 2
+    return (raw.tanh() + 1) / 2
 
 
-OUTPUTS = {"sigmoid": nn.Sigmoid, "tanh": TanhPixels, "linear": nn.Identity}
+def as_is(raw: Tensor, seen: Tensor) -> Tensor:
+    return raw
+
+
+def residual(raw: Tensor, seen: Tensor) -> Tensor:
+    """seen + raw: the decoder says what to change. Source: Zhang et al., IEEE TIP 26 (2017)."""
+    return seen + raw
+
+
+OUTPUTS = {"sigmoid": sigmoid, "tanh": tanh, "linear": as_is, "residual": residual}
 
 
 def activation(name: str) -> nn.Module:
@@ -34,13 +48,13 @@ def activation(name: str) -> nn.Module:
     return choose("activation", name, ACTIVATIONS)()
 
 
-def output(name: str) -> nn.Module:
-    """The map from a decoder's raw values to pixels in [0, 1]; `linear` leaves them as they are.
+def output(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """From a decoder's raw values and the image the encoder saw to pixels, (B, C, H, W) each.
 
     Raises:
         UserError: unknown name.
     """
-    return choose("output", name, OUTPUTS)()
+    return choose("output", name, OUTPUTS)
 
 
 def linear(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:

@@ -42,7 +42,7 @@ def stack(sizes: Sequence[int], activation: str, norm: str, dropout: float) -> n
 
 
 class MLPEncoder(nn.Module):
-    """Image (B, C, H, W) → features (B, hidden[-1]).
+    """Image (B, C, H, W) → features (B, hidden[-1]), and nothing beside them.
 
     Raises:
         UserError: impossible widths, activation, norm or dropout.
@@ -60,15 +60,15 @@ class MLPEncoder(nn.Module):
     ):
         super().__init__()
         sizes = [prod(shape), *widths(depth, hidden)]
-        self.features = sizes[-1]
+        self.features = (sizes[-1],)
         self.layers = stack(sizes, activation, norm, real("dropout", dropout, high=1.0))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1))
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.layers(x.flatten(1)), ()
 
 
 class MLPDecoder(nn.Module):
-    """Code, with its label where there is one, (B, inputs) → raw values (B, C, H, W).
+    """Code, with its label where there is one, (B, n) → raw values (B, C, H, W).
 
     The hidden widths are the encoder's, mirrored.
 
@@ -76,9 +76,11 @@ class MLPDecoder(nn.Module):
         UserError: impossible widths, activation, norm or dropout.
     """
 
+    needs_skips = False
+
     def __init__(
         self,
-        inputs: int,
+        code: Sequence[int],
         shape: Sequence[int],
         *,
         depth: int = 2,
@@ -89,9 +91,9 @@ class MLPDecoder(nn.Module):
     ):
         super().__init__()
         self.shape = tuple(shape)
-        sizes = [inputs, *reversed(widths(depth, hidden))]
+        sizes = [prod(code), *reversed(widths(depth, hidden))]
         self.layers = stack(sizes, activation, norm, real("dropout", dropout, high=1.0))
         self.to_pixels = linear(sizes[-1], prod(shape))
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.to_pixels(self.layers(z)).unflatten(1, self.shape)
+    def forward(self, z: Tensor, beside: Sequence[Tensor] = ()) -> Tensor:
+        return self.to_pixels(self.layers(z.flatten(1))).unflatten(1, self.shape)
