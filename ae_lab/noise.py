@@ -2,15 +2,43 @@ r"""Corruptions of an image: `noise(x, generator) -> (seen, side)`.
 
 `x` is a float batch (B, C, H, W) in [0, 1]; `seen` has its shape; `side` is what a network may be
 told about the corruption (a mask, say), or None. With `clip` the seen image is limited to [0, 1],
-as a camera would. All draws come from the generator, which lives on the images' device.
+as a camera would. All draws come from the generator, which lives on the images' device. A level
+is a number, or [low, high] to be drawn anew for each image.
 
 A new noise is a subclass of `Noise` and one file in `conf/noise/`.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Generator, Tensor, nn
 
-from ae_lab.errors import real
+from ae_lab.errors import UserError, real
+
+
+class Level:
+    """How strong a noise is: one number, or [low, high] to draw from uniformly for each image.
+
+    Raises:
+        UserError: not finite, below 0 or above `high`, or not in order.
+    """
+
+    def __init__(self, name: str, value: float | Sequence[float], high: float = math.inf):
+        ends = (
+            list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        )
+        self.ends = [real(name, end, high=high) for end in ends]
+        if len(self.ends) > 2 or self.ends[0] > self.ends[-1]:
+            raise UserError(f"{name}={value} is impossible: give a number, or [lowest, highest]")
+
+    def draw(self, x: Tensor, generator: Generator) -> float | Tensor:
+        """The number itself, or one for each image, (B, 1, 1, 1)."""
+        low, *high = self.ends
+        if not high:
+            return low
+        u = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
+        return low + (high[0] - low) * u
 
 
 def normal_like(x: Tensor, generator: Generator) -> Tensor:
@@ -54,12 +82,13 @@ class Gaussian(Noise):
     0.1
     """
 
-    def __init__(self, sigma: float, clip: bool = True):
+    def __init__(self, sigma: float | Sequence[float], clip: bool = True):
         super().__init__(clip)
-        self.sigma = real("noise.sigma", sigma)
+        self.sigma = Level("noise.sigma", sigma)
 
     def corrupt(self, x, generator):
-        return torch.add(x, normal_like(x, generator), alpha=self.sigma), None
+        sigma = self.sigma.draw(x, generator)
+        return normal_like(x, generator).mul_(sigma).add_(x), None
 
 
 class SaltPepper(Noise):
@@ -81,20 +110,25 @@ class SaltPepper(Noise):
     """
 
     def __init__(
-        self, amount: float, ratio: float = 0.5, per_channel: bool = False, clip: bool = True
+        self,
+        amount: float | Sequence[float],
+        ratio: float = 0.5,
+        per_channel: bool = False,
+        clip: bool = True,
     ):
         super().__init__(clip)
-        self.amount = real("noise.amount", amount, high=1.0)
+        self.amount = Level("noise.amount", amount, high=1.0)
         self.ratio = real("noise.ratio", ratio, high=1.0)
         self.per_channel = per_channel
 
     def corrupt(self, x, generator):
+        amount = self.amount.draw(x, generator)
         channels = x.shape[1] if self.per_channel else 1
         u = torch.rand(
             (x.shape[0], channels, *x.shape[2:]), generator=generator, device=x.device
         ).expand_as(x)
-        salt = (u < self.amount * self.ratio).to(x.dtype)
-        return torch.where(u < self.amount, salt, x), None
+        salt = (u < amount * self.ratio).to(x.dtype)
+        return torch.where(u < amount, salt, x), None
 
 
 class Speckle(Noise):
@@ -112,9 +146,40 @@ class Speckle(Noise):
     0.0
     """
 
-    def __init__(self, sigma: float, clip: bool = True):
+    def __init__(self, sigma: float | Sequence[float], clip: bool = True):
         super().__init__(clip)
-        self.sigma = real("noise.sigma", sigma)
+        self.sigma = Level("noise.sigma", sigma)
 
     def corrupt(self, x, generator):
-        return torch.addcmul(x, x, normal_like(x, generator), value=self.sigma), None
+        sigma = self.sigma.draw(x, generator)
+        return normal_like(x, generator).mul_(sigma).mul_(x).add_(x), None
+
+
+class Mixed(Noise):
+    r"""One of several noises, each as likely, drawn for each image.
+
+    seen = kinds[k](x),  k ~ U{1 ... K}
+
+    Raises:
+        UserError: there is none to choose from.
+
+    >>> both = Mixed({"weak": Gaussian(0.01), "strong": Gaussian(0.3)})
+    >>> x = torch.full((100, 1, 8, 8), 0.5)
+    >>> seen, _ = both(x, torch.Generator().manual_seed(0))
+    >>> bool(0.3 < ((seen - x).flatten(1).std(1) < 0.1).float().mean() < 0.7)
+    True
+    """
+
+    def __init__(self, kinds: Mapping[str, Noise], clip: bool = True):
+        super().__init__(clip)
+        if not kinds:
+            raise UserError("noise=mixed has no kinds: name some under noise.kinds")
+        self.kinds = list(kinds.values())
+
+    def corrupt(self, x, generator):
+        chosen = torch.randint(len(self.kinds), (len(x),), generator=generator, device=x.device)
+        seen = x
+        for number, kind in enumerate(self.kinds):
+            corrupted, _ = kind.corrupt(x, generator)
+            seen = torch.where((chosen == number)[:, None, None, None], corrupted, seen)
+        return seen, None
