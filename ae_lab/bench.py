@@ -36,7 +36,7 @@ from ae_lab import config, hardware, train
 from ae_lab.data.images import ImageSet
 
 SIGMA = 0.2
-PRECISION = hardware.precision("auto", "auto", batch_size=128)
+PRECISION = hardware.precision("auto", "auto", pixels=128 * 784)
 HIDDEN = (500, 250, 100)
 LATENT = 32
 

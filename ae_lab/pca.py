@@ -1,6 +1,7 @@
 """Principal component analysis: the best linear autoencoder, the yardstick of every table."""
 
 from functools import cache
+from math import prod
 
 import torch
 from hydra.utils import instantiate
@@ -9,6 +10,10 @@ from ae_lab.data.images import EvalLoader, pixels
 from ae_lab.errors import UserError
 from ae_lab.identity import flat
 from ae_lab.run import Run
+
+SMALL = 2000  # pixels, all channels, of an image whose every component is found
+MOST = 256  # components found of a larger one
+MOST_IMAGES = 60_000  # that it is fitted on
 
 
 class PCA:
@@ -22,8 +27,15 @@ class PCA:
         loader = EvalLoader(test, data.noise, "test", len(test), rank=0, world_size=1)
         [batch] = list(loader)
         self.clean, self.seen = batch.clean.flatten(1), batch.seen.flatten(1)
-        fitted = Decomposition(svd_solver="covariance_eigh")
-        fitted.fit(pixels(train.images).flatten(1).numpy())
+        values = pixels(train.images[:MOST_IMAGES]).flatten(1).numpy()
+        # All components of a small image, the leading ones of a large one: its covariance matrix
+        # would have more entries than memory.
+        fitted = (
+            Decomposition(svd_solver="covariance_eigh")
+            if values.shape[1] <= SMALL
+            else Decomposition(min(MOST, *values.shape), svd_solver="randomized", random_state=0)
+        )
+        fitted.fit(values)
         self.mean = torch.from_numpy(fitted.mean_).float()
         self.components = torch.from_numpy(fitted.components_).float()
 
@@ -41,14 +53,17 @@ _fitted: dict[str, PCA] = {}
 
 
 def pca_mse(run: Run) -> float | None:
-    """The test MSE of PCA with as many components as the run's code has dimensions.
+    """The test MSE of PCA with as many components as values reach the run's decoder.
 
-    None where the data that the run was made from is not at hand any more.
+    None where these are too many, or where the data that the run was made from is gone.
     """
+    passed = int(run.metrics.get("passed", run.settings["latent"]))
+    if passed > (MOST if (size := prod(run.config.data.shape)) > SMALL else size):
+        return None
     key = str([run.record["data"], sorted(flat(run.config.noise).items())])
     if key not in _fitted:
         try:
             _fitted[key] = PCA(run)
         except UserError:
             return None
-    return _fitted[key].mse(int(run.settings["latent"]))
+    return _fitted[key].mse(passed)

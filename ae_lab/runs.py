@@ -22,6 +22,7 @@ from ae_lab.run import Run
 
 COLUMNS = {
     "parameters": ("parameters", "{:,.0f}"),
+    "to decoder": ("passed", "{:,.0f}"),  # values of code, skip connections and indices per image
     "MSE": ("test/mse", "{:.4f}"),
     "PSNR dB": ("test/psnr", "{:.2f}"),
     "SSIM": ("test/ssim", "{:.3f}"),

@@ -1,0 +1,123 @@
+"""Classical denoisers on the same images and the same noise as our runs.
+
+python -m ae_lab.baselines data=coco64 noise=gaussian noise.sigma=0.098 run=outputs/runs/...
+
+Each method's strength is the one that does best on validation images; then all are judged on the
+test images, and each run of `run=` beside them, image by image.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from ae_lab import config as configuration
+from ae_lab.classical import METHODS, Method
+from ae_lab.data.images import Batch
+from ae_lab.errors import choose, whole
+from ae_lab.evaluate import UNITS, standard_error, title, whole_split
+from ae_lab.metrics import image_metrics, psnr
+from ae_lab.restore import restore
+from ae_lab.run import Run, write_csv
+from ae_lab.runs import print_wide
+
+Scores = dict[str, Tensor]
+
+
+def baselines(config: DictConfig) -> dict[str, Scores]:
+    """Scores per image (N,) of what was seen, each method and each run; `seconds` is per image.
+
+    Raises:
+        UserError: an unknown method, a package that is missing, or a run that cannot take the data.
+    """
+    methods = {name: choose("methods", name, METHODS) for name in config.methods}
+    data = instantiate(config.data)
+    tuning = first(whole_split(data, "val"), whole("tuned_on", config.tuned_on))
+    batch = whole_split(data, config.split)
+    scored = {"seen": image_metrics(batch.seen, batch.clean)}
+    for name, method in methods.items():
+        strength = tuned(name, method, tuning)
+        label = name if strength is None else f"{name} ({strength})"
+        scored[label] = judged(batch, *apply(label, method, batch.seen, strength))
+    for path in [config.run] if isinstance(config.run, str) else config.run or []:
+        restored = restore(Run(Path(path)), data=config.data, noise=config.noise)
+        start = time.perf_counter()
+        images = restored.reconstruct(batch)
+        seconds = (time.perf_counter() - start) / len(images)
+        scored[restored.run.name] = judged(batch, images, seconds)
+    print_wide(table(data.images.title, scored))
+    name = f"{title(data, config.noise, config.split)}.csv"
+    file = Path(config.paths.outputs) / "baselines" / name
+    write_csv(file, rows(scored))
+    print(file)
+    return scored
+
+
+def first(batch: Batch, n: int) -> Batch:
+    return Batch(*(part if part is None else part[:n] for part in batch))
+
+
+def apply(
+    label: str, method: Method, seen: Tensor, strength: object, quiet: bool = False
+) -> tuple[Tensor, float]:
+    """A method on images (B, C, H, W): the results, and seconds per image."""
+    restored, start = [], time.perf_counter()
+    arrays = seen.permute(0, 2, 3, 1).double().numpy()
+    for image in track(arrays, label, transient=True, disable=quiet):
+        restored.append(np.clip(method.restore(image, strength), 0, 1))
+    seconds = (time.perf_counter() - start) / len(restored)
+    return torch.from_numpy(np.stack(restored)).permute(0, 3, 1, 2).float(), seconds
+
+
+def tuned(name: str, method: Method, batch: Batch) -> object:
+    """The strength with the best mean PSNR on a batch."""
+    if len(method.strengths) == 1:
+        return method.strengths[0]
+    steps = track(method.strengths, f"tuning {name}", transient=True)
+    found = {s: apply(name, method, batch.seen, s, quiet=True)[0] for s in steps}
+    return max(found, key=lambda s: float(psnr(found[s], batch.clean).mean()))
+
+
+def judged(batch: Batch, images: Tensor, seconds: float) -> Scores:
+    return image_metrics(images, batch.clean) | {"seconds": torch.full((len(images),), seconds)}
+
+
+def table(title: str, scored: dict[str, Scores]) -> Table:
+    """Means over the images, the best last; `gain` is what the last run has over each row."""
+    ours = list(scored)[-1]
+    drawn = Table(title=f"Test set of {title}", title_justify="left")
+    drawn.add_column("", overflow="fold")
+    for heading in ("MSE", "PSNR dB", "SSIM", "s/image", "gain, dB"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for name, scores in sorted(scored.items(), key=lambda item: float(item[1]["psnr"].mean())):
+        cells = [UNITS[metric].format(float(scores[metric].mean())) for metric in UNITS]
+        cells += [f"{float(scores['seconds'][0]):.4f}" if "seconds" in scores else ""]
+        gain = scored[ours]["psnr"] - scores["psnr"]
+        cells += [f"{float(gain.mean()):+.2f} ± {standard_error(gain):.2f}" if name != ours else ""]
+        drawn.add_row(name, *cells)
+    drawn.caption = f"gain: PSNR of {ours} minus that of the row, paired by image"
+    return drawn
+
+
+def rows(scored: dict[str, Scores]) -> Sequence[dict]:
+    return [
+        {"method": name, "index": index}
+        | {metric: float(values[index]) for metric, values in scores.items()}
+        for name, scores in scored.items()
+        for index in range(len(scores["psnr"]))
+    ]
+
+
+def main() -> None:
+    configuration.launch(configuration.guarded(baselines), "baselines")
+
+
+if __name__ == "__main__":
+    main()
