@@ -9,7 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 
 # Keys that say where, how fast or how visibly a run goes, not what comes out.
 NOT_IDENTITY = (
-    *("paths", "logger", "figures", "run", "force", "compile", "checkpoint_seconds", "data.source"),
+    *(
+        "path",
+        "paths",
+        "logger",
+        "figures",
+        "run",
+        "force",
+        "compile",
+        "checkpoint_seconds",
+        "data.source",
+    ),
     *("trainer._target_", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
     *("trainer.strategy", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("trainer.log_every_n_steps", "trainer.profiler"),

@@ -89,3 +89,16 @@ def real_data() -> Path:
         if folder and (Path(folder) / "MNIST" / "raw").is_dir():
             return Path(folder)
     pytest.skip("full MNIST is not there: set AE_LAB_DATA to a folder that has MNIST/raw")
+
+
+@pytest.fixture(scope="session")
+def real_coco() -> Path:
+    """The folder that has coco/ in the official layout, whole or a subset, found like `real_data`.
+
+    Skips where there is none; what is there but unusable fails the tests that read it.
+    """
+    named = os.environ.get("AE_LAB_DATA")
+    for folder in (named, REPOSITORY.parent / "shared" / "data"):
+        if folder and (Path(folder) / "coco").is_dir():
+            return Path(folder)
+    pytest.skip("COCO is not there: set AE_LAB_DATA to a folder that has coco/")

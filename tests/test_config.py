@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from ae_lab import config
 from ae_lab.identity import flat
 from tests.conftest import SMALL
+from tests.tiny_coco import write_coco
 
 FILES = sorted(
     path.relative_to(config.CONF).with_suffix("")
@@ -36,11 +37,15 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     asked = [f"{group}={choice}"]
     if group == "data":
         asked += ["data.limit=64"]
-        asked += ["data.source.download=false"] if choice != "mnist5k" else []
+        asked += [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
         if choice == "mnist":
             pytest.skip("needs the full data: tests/test_data.py reads it")
+        if choice.startswith("coco"):
+            write_coco(tmp_path)
         if choice == "auto":
-            asked += [f"paths.data={tmp_path}"]
+            asked += ["data.source.download=false"]
+        if choice == "folder":
+            asked += [f"path={write_coco(tmp_path) / 'train2017'}"]
     done = run(*asked)
     assert done.done
     assert 0 < done.metrics["test/mse"] < 1

@@ -11,7 +11,7 @@ from skimage.util import random_noise
 
 from ae_lab.data.images import EvalLoader, Split
 from ae_lab.errors import UserError
-from ae_lab.noise import Gaussian, Noise, SaltPepper, Speckle
+from ae_lab.noise import Gaussian, Mixed, Noise, SaltPepper, Speckle
 
 # A ramp over the pixel range, so that a noise that depends on the pixel is seen to.
 RAMP = torch.linspace(0, 1, 256).repeat(64, 256, 1)[:, None]
@@ -127,3 +127,26 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
         )
     seen, _ = instantiate(settings_.noise)(torch.ones(1, 1, 2, 2), seeded(0))
     assert torch.equal(seen, torch.full((1, 1, 2, 2), 0.5))
+
+
+def test_a_level_may_be_drawn_for_each_image():
+    x = torch.full((400, 1, 16, 16), 0.5)
+    seen, _ = Gaussian([0.05, 0.15], clip=False)(x, torch.Generator().manual_seed(0))
+    deviations = (seen - x).flatten(1).std(1)
+    assert deviations.mean() == pytest.approx(0.1, abs=0.005)
+    assert deviations.std() == pytest.approx(0.1 / 12**0.5, abs=0.004)  # of a uniform level
+    for impossible in ([0.2, 0.1], [0.1, 0.2, 0.3], [-0.1, 0.2]):
+        with pytest.raises(UserError, match=r"noise\.sigma"):
+            Gaussian(impossible)
+
+
+def test_mixed_noise_draws_each_kind_as_often():
+    kinds = {"a": Gaussian(0.1), "b": SaltPepper(0.5), "c": Noise()}
+    x = torch.full((3000, 1, 8, 8), 0.5)
+    seen, _ = Mixed(kinds)(x, torch.Generator().manual_seed(0))
+    untouched = (seen == x).flatten(1).all(1)
+    struck = ((seen == 0) | (seen == 1)).flatten(1).any(1)
+    assert untouched.float().mean() == pytest.approx(1 / 3, abs=0.03)
+    assert struck.float().mean() == pytest.approx(1 / 3, abs=0.03)
+    with pytest.raises(UserError, match="no kinds"):
+        Mixed({})

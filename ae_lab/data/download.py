@@ -26,6 +26,15 @@ SLOWEST = 20_000  # bytes per second
 CHUNK = 1 << 16
 
 
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+)
+
+
 class DownloadFailed(Exception):
     """No mirror delivered the file; the message says what each of them did."""
 
@@ -61,14 +70,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
         DownloadFailed: the folder cannot be written to.
     """
     troubles = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*COLUMNS, transient=True) as progress:
         for url in urls:
             try:
                 data = gzip.decompress(_receive(url, progress, target.name))

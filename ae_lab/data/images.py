@@ -44,7 +44,11 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A data set with its three splits; tables and figures call it by its title."""
+    """A data set with its three splits; tables and figures call it by its title.
+
+    `fingerprint` stands for what the splits hold, so that a run is known by its data, not by a
+    path. It is computed unless it is given, as sets too large to be read at each start do.
+    """
 
     name: str
     title: str
@@ -52,9 +56,12 @@ class ImageSet:
     val: Split
     test: Split
     fingerprint: str = field(default="", compare=False)
+    given: bool = field(default=False, init=False, compare=False)  # the fingerprint was
 
     def __post_init__(self):
-        """Fingerprint what the splits hold, so that a run is known by its data, not by a path."""
+        object.__setattr__(self, "given", bool(self.fingerprint))
+        if self.given:
+            return
         digest = blake2b(digest_size=8)
         for name in SPLITS:
             for part in fields(Split):
@@ -68,7 +75,9 @@ class ImageSet:
         if n is None:
             return self
         splits = (getattr(self, name).first(n) for name in SPLITS)
-        return ImageSet(self.name, f"{self.title}, first {n:,} of each split", *splits)
+        digest = blake2b(f"{self.fingerprint}, first {n}".encode(), digest_size=8).hexdigest()
+        title = f"{self.title}, first {n:,} of each split"
+        return ImageSet(self.name, title, *splits, digest if self.given else "")
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -90,10 +99,17 @@ def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return wide[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
+def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """About half of the images (B, C, H, W) mirrored left to right."""
+    chance = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return torch.where(chance < 0.5, images.flip(3), images)
+
+
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
-    `shift` moves each image by up to so many pixels, anew each time it is shown.
+    `shift` moves each image by up to so many pixels, anew each time it is shown; `flip` mirrors
+    half of them left to right.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
@@ -114,6 +130,7 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         shift: int = 0,
+        flip: bool = False,
     ):
         if batch_size % world_size:
             raise UserError(
@@ -124,7 +141,7 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
-        self.shift = shift
+        self.shift, self.flip = shift, flip
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -143,6 +160,8 @@ class TrainLoader:
             images = self.split.images.index_select(0, index)  # several times faster than [index]
             if self.shift:
                 images = shifted(images, self.shift, self.generator)
+            if self.flip:
+                images = flipped(images, self.generator)
             clean = pixels(images)
             seen, side = self.noise(clean, self.generator)
             yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)

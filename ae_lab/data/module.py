@@ -15,7 +15,8 @@ class ImageData(pl.LightningDataModule):
     """A data set and its noise; each split lives on the training device as one uint8 tensor.
 
     `batch_size` counts over all devices. `limit` caps each split at its first images. `shift` moves
-    training images by up to so many pixels, which keeps large codes from learning them by heart.
+    training images by up to so many pixels, which keeps large codes from learning them by heart;
+    `flip` mirrors half of them.
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
@@ -32,11 +33,13 @@ class ImageData(pl.LightningDataModule):
         seed: int = 0,
         limit: int | None = None,
         shift: int = 0,
+        flip: bool = False,
     ):
         super().__init__()
         self.noise, self.seed = noise, whole("seed", seed, least=0)
         self.batch_size = whole("batch_size", batch_size)
         self.shift = whole("data.shift", shift, least=0)
+        self.flip = flip
         self.images = source.limited(limit if limit is None else whole("data.limit", limit))
         found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
         if found != (*shape, classes):
@@ -73,6 +76,7 @@ class ImageData(pl.LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             shift=self.shift,
+            flip=self.flip,
         )
 
     def val_dataloader(self) -> EvalLoader:

@@ -1,0 +1,72 @@
+"""photos64: crops of the colour photographs that scikit-image and scikit-learn carry with them.
+
+They need no download, and serve to try things on photographs. What they say of a model is little:
+the training crops come from seven of them.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ae_lab.data.images import ImageSet, Split
+from ae_lab.data.mnist import SPLIT_SEED
+from ae_lab.randomness import generator
+
+SIZE = 64
+SHORT_SIDES = (96, 144, 216, 324, 432)  # pixels of a photograph's short side, where crops are taken
+STRIDE = 24  # pixels from one crop to the next
+FLATTEST = 4.0  # standard deviation of a crop, of 255: black corners and bare sky are left out
+PHOTOGRAPHS = {
+    "train": "astronaut china hubble_deep_field immunohistochemistry motorcycle retina rocket",
+    "val": "flower",
+    "test": "chelsea coffee",
+}
+
+
+def photograph(name: str) -> np.ndarray:
+    """One of the photographs, uint8 (H, W, 3)."""
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    if name in ("china", "flower"):
+        return load_sample_image(f"{name}.jpg")
+    if name == "motorcycle":
+        return data.stereo_motorcycle()[0]
+    return getattr(data, name)()
+
+
+def crops(image: np.ndarray) -> np.ndarray:
+    """Squares (N, 3, 64, 64) of a photograph (H, W, 3) at several scales, overlapping."""
+    picture, found = Image.fromarray(image[..., :3]), []
+    for short in SHORT_SIDES:
+        scale = short / min(picture.size)
+        if scale > 1:
+            continue
+        size = [round(scale * side) for side in picture.size]
+        pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, (SIZE, SIZE), axis=(0, 1))
+        found.append(windows[::STRIDE, ::STRIDE].reshape(-1, 3, SIZE, SIZE))
+    squares = np.concatenate(found)
+    return squares[squares.std((1, 2, 3)) > FLATTEST]
+
+
+@cache
+def photos64() -> ImageSet:
+    """Some thousand crops of 64×64 pixels (RGB), split by photograph: no two splits share one.
+
+    There are no labels: the only class is zero throughout, since the photographs of one split are
+    not found in another.
+    """
+    splits = {}
+    for split, names in PHOTOGRAPHS.items():
+        images = torch.from_numpy(np.concatenate([crops(photograph(n)) for n in names.split()]))
+        order = torch.randperm(len(images), generator=generator(SPLIT_SEED, "photos64", split))
+        splits[split] = Split(images[order], unlabelled(len(images)))
+    return ImageSet("photos64", "photos64 (embedded crops)", **splits)
+
+
+def unlabelled(count: int) -> Tensor:
+    return torch.zeros(count, 1, dtype=torch.uint8)

@@ -1,0 +1,341 @@
+"""COCO, folders and photographs: labels, splits, odd files, and caches that are made only once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from ae_lab.data import decode as decoding
+from ae_lab.data import photos
+from ae_lab.data.coco import coco
+from ae_lab.data.decode import Undecodable, decode
+from ae_lab.data.folder import folder
+from ae_lab.data.images import SPLITS, ImageSet
+from ae_lab.errors import UserError
+from tests.tiny_coco import IDS, picture, write_annotations, write_coco
+
+SIZE = 16
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_coco(tmp_path)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read the tiny COCO as a new process would: nothing is remembered, only the cache."""
+
+    def _read(cache: str = "cache", size: int = SIZE, gray: bool = False) -> ImageSet:
+        coco.cache_clear()
+        return coco(str(tmp_path), str(tmp_path / cache), size, gray)
+
+    return _read
+
+
+def content(split) -> list[bytes]:
+    return [image.numpy().tobytes() for image in split.images]
+
+
+def same(one: ImageSet, other: ImageSet) -> bool:
+    parts = [(getattr(one, name), getattr(other, name)) for name in SPLITS]
+    return one.fingerprint == other.fingerprint and all(
+        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in parts
+    )
+
+
+def report(cache: Path) -> dict:
+    (path,) = cache.glob("*/report.json")
+    return json.loads(path.read_text())
+
+
+def number(labels: torch.Tensor) -> list[int]:
+    """Image i of the tiny COCO shows category IDS[i]."""
+    assert labels.sum(1).tolist() == [1] * len(labels)
+    return labels.argmax(1).tolist()
+
+
+# Splits and labels
+
+
+def test_images_and_labels_belong_together_and_the_splits_are_fixed(base, read, tmp_path):
+    images = read()
+    assert [len(images.train), len(images.val), len(images.test)] == [38, 2, 5]
+    assert images.title == "COCO subset (40 images) 16×16"
+    assert images.train.labels.shape == (38, 80)
+    train, val = number(images.train.labels), number(images.val.labels)
+    assert sorted(train + val) == list(range(40))
+    assert train != sorted(train)
+    assert number(images.test.labels) == [0, 1, 2, 3, 4]
+    for image, i in zip(images.train.images, train, strict=True):
+        assert np.array_equal(image, decode(base / "train2017" / f"{i:012}.jpg", SIZE))
+    (base / "train2017" / f"{train[0]:012}.jpg").unlink()
+    assert number(read().val.labels) == val
+    assert number(read().train.labels) == train[1:]
+
+
+def test_crowds_count_and_images_without_boxes_have_no_label(base, read):
+    names = {id: f"{1000 + id:012}.jpg" for id in range(3)}
+    boxes = [{"image_id": 0, "category_id": IDS[79], "iscrowd": 1}]
+    boxes += [{"image_id": 2, "category_id": IDS[i]} for i in (3, 3, 12)]
+    write_annotations(base, "val2017", names, boxes)
+    labels = read().test.labels
+    assert [row.nonzero().flatten().tolist() for row in labels] == [[79], [], [3, 12]]
+
+
+def test_what_does_not_fit_is_told(base, read, tmp_path, capsys):
+    (base / "val2017" / f"{1000:012}.jpg").unlink()
+    picture(7).save(base / "train2017" / "stray.jpg")
+    assert len(read().test) == 4
+    noticed = capsys.readouterr().out
+    for text in (f"1 annotated images have no file, e.g. {1000:012}.jpg", "e.g. stray.jpg"):
+        assert text in noticed
+        assert text in str(report(tmp_path / "cache")["noticed"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3}', '{"images": [{}]}', "\x00"])
+def test_annotations_that_are_not_cocos_are_named(text, base, read):
+    (base / "annotations" / "instances_val2017.json").write_text(text)
+    with pytest.raises(UserError, match=r"instances_val2017.json.*not"):
+        read()
+
+
+def test_missing_files_get_remedies(tmp_path, read):
+    with pytest.raises(UserError) as caught:
+        read()
+    remedies = (str(tmp_path / "coco"), "AE_LAB_DATA", "data.source.download=true", "data=photos64")
+    for remedy in remedies:
+        assert remedy in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_named(base, read, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="AE_LAB_CACHE"):
+        read("file/cache")
+
+
+# Decoding
+
+
+def fitted(image: Image.Image, size: int) -> np.ndarray:
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)).astype(int)
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 301), (64, 64), (20, 50)])
+def test_the_square_is_the_central_one_filtered_by_lanczos(width, height, tmp_path):
+    image = picture(3, width, height)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.jpg", quality=98, subsampling=0)
+    wanted = fitted(image, 24).transpose(2, 0, 1)
+    assert np.abs(decode(tmp_path / "a.png", 24) - wanted).max() <= 2
+    assert np.abs(decode(tmp_path / "a.jpg", 24) - wanted).mean() < 2
+    gray = decode(tmp_path / "a.png", 24, gray=True)
+    assert gray.shape == (1, 24, 24)
+    assert np.abs(gray[0] - fitted(image.convert("L"), 24)).max() <= 2
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_and_small_in_error(tmp_path):
+    image = picture(4, 640, 480)
+    image.save(tmp_path / "a.jpg", quality=95)
+    error = decode(tmp_path / "a.jpg", 48) - fitted(image, 48).transpose(2, 0, 1)
+    assert np.abs(error).mean() < 1.5
+
+
+def test_other_kinds_of_pixels_become_8_bit_colour(tmp_path):
+    image = picture(5)
+    wanted = decode(save(image, tmp_path / "plain.png"), SIZE)
+    for kind, within in (("CMYK", 8), ("P", 25), ("RGBA", 0)):
+        path = tmp_path / f"{kind}.{'jpg' if kind == 'CMYK' else 'png'}"
+        assert np.abs(decode(save(image.convert(kind), path), SIZE) - 1.0 * wanted).mean() <= within
+    gray = np.asarray(image.convert("L"))
+    deep = Image.fromarray(gray.astype(np.uint16) * 257)
+    decoded = decode(save(deep, tmp_path / "deep.png"), SIZE)
+    shallow = decode(save(Image.fromarray(gray), tmp_path / "shallow.png"), SIZE)
+    assert np.array_equal(decoded, shallow)
+    assert np.array_equal(decoded[0], decoded[2])
+
+
+def save(image: Image.Image, path: Path) -> Path:
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+def test_images_are_turned_upright(kind, tmp_path):
+    image = picture(6, 90, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise for display
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / f"turned.{kind}", exif=exif)
+    upright = decode(save(image, tmp_path / "a.png"), SIZE)
+    assert np.abs(decode(tmp_path / f"turned.{kind}", SIZE) - 1.0 * upright).mean() < 6
+
+
+def spoil(part: Path) -> set[str]:
+    """Make four files of a folder unusable; their names."""
+    paths = sorted(part.iterdir())[:4]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: len(whole) // 2])
+    paths[1].write_bytes(b"<html>not an image</html>")
+    paths[2].write_bytes(b"")
+    picture(9, 300, 300).save(paths[3])
+    return {path.name for path in paths}
+
+
+def test_unusable_images_are_left_out_and_named(base, read, tmp_path, monkeypatch, capsys):
+    bad = spoil(base / "train2017")
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 200 * 200)
+    images = read()
+    assert len(images.train) + len(images.val) == 36
+    assert not {0, 1, 2, 3} & set(number(images.train.labels) + number(images.val.labels))
+    left_out = report(tmp_path / "cache")["left out"]
+    assert {Path(name).name for name in left_out} == bad
+    assert any("40,000 pixels" in why for why in left_out.values())
+    assert "4 files cannot be used" in capsys.readouterr().out
+
+
+def test_pillows_own_limit_is_no_crash(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Undecodable, match="pixels"):
+        decode(save(picture(1), tmp_path / "a.png"), SIZE)
+
+
+def test_a_split_without_usable_images_is_refused(base, read):
+    for path in (base / "val2017").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 5 files of the test split"):
+        read()
+
+
+# The cache
+
+
+def test_a_finished_cache_is_opened_without_decoding(base, read, monkeypatch):
+    first = read()
+
+    def fail(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(decoding, "decode", fail)
+    again = read()
+    assert same(first, again)
+    assert again.limited(3).fingerprint == first.limited(3).fingerprint != first.fingerprint
+    monkeypatch.undo()
+    assert read(gray=True).train.images.shape == (38, 1, SIZE, SIZE)
+    (base / "train2017" / f"{0:012}.jpg").touch()  # a changed file is read
+    monkeypatch.setattr(decoding, "decode", fail)
+    with pytest.raises(AssertionError, match="decoded again"):
+        read()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_preparation_goes_on_to_the_same_bytes(
+    torn, base, read, tmp_path, monkeypatch
+):
+    spoil(base / "train2017")
+    whole = read("whole")
+    decoded: list[str] = []
+
+    def interrupted(path, *rest):
+        if len(decoded) == 30:
+            raise KeyboardInterrupt
+        decoded.append(str(path))
+        return decode(path, *rest)
+
+    monkeypatch.setattr(decoding, "CHUNK", 4)
+    monkeypatch.setattr(decoding, "WINDOW", 1)
+    monkeypatch.setattr(decoding, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    monkeypatch.setattr(decoding, "decode", lambda *a: decoded.append(str(a[0])) or decode(*a))
+    if torn:  # the power went: the last image and the last line are half there
+        for file in (tmp_path / "cache").glob("*.part/[ij]*"):
+            file.write_bytes(file.read_bytes()[:-3])
+    decoded.clear()
+    assert same(read(), whole)
+    assert len(decoded) < 40
+    names = [path.read_bytes() for path in tmp_path.glob("*/*/names.txt")]
+    assert len(names) == 2
+    assert names[0] == names[1]
+
+
+def test_a_damaged_cache_is_named(base, read, tmp_path):
+    read()
+    (images,) = (tmp_path / "cache").glob("*/images.u8")
+    images.write_bytes(images.read_bytes()[:-5000])
+    with pytest.raises(UserError, match=r"is damaged.*delete it"):
+        read()
+
+
+def test_the_fingerprint_is_of_the_content(base, read, tmp_path):
+    first = read().fingerprint
+    path = base / "train2017" / f"{5:012}.jpg"
+    path.write_bytes(path.read_bytes())  # another time of change, the same image
+    assert read("elsewhere").fingerprint == first
+    picture(99).save(path)
+    changed = read().fingerprint
+    names = {1000 + i: f"{1000 + i:012}.jpg" for i in range(5)}
+    write_annotations(base, "val2017", names, [])
+    assert len({first, changed, read().fingerprint}) == 3
+
+
+# Folders and photographs
+
+
+def test_any_folder_of_images(tmp_path, capsys):
+    root = tmp_path / "mine"
+    (root / "deep" / "er").mkdir(parents=True)
+    for i in range(40):
+        picture(i, 30 + i, 60).save(root / ("deep/er" if i % 2 else "deep") / f"{i}.png")
+    (root / "notes.txt").write_text("not an image")
+    (root / "bad.JPG").write_bytes(b"")
+    images = folder(str(root), str(tmp_path / "cache"), SIZE)
+    assert [len(images.train) + len(images.val) + len(images.test), len(images.val)] == [40, 2]
+    assert images.train.images.shape[1:] == (3, SIZE, SIZE)
+    assert images.train.labels.shape[1] == 1
+    everything = [one for name in SPLITS for one in content(getattr(images, name))]
+    assert len(set(everything)) == 40
+    assert "bad.JPG" in capsys.readouterr().out
+
+
+def test_folders_that_will_not_do(tmp_path):
+    picture(0).save(tmp_path / "one.png")
+    cases = {None: "path=", str(tmp_path / "no"): "not a folder", str(tmp_path): "1 images"}
+    for path, why in cases.items():
+        with pytest.raises(UserError, match=why):
+            folder(path, str(tmp_path / "cache"))
+
+
+def test_photos64_are_split_by_photograph():
+    named = [set(names.split()) for names in photos.PHOTOGRAPHS.values()]
+    assert not named[0] & named[1]
+    assert not named[0] & named[2]
+    assert not named[1] & named[2]
+    images = photos.photos64()
+    assert len(images.train) > 2000
+    assert images.train.images.shape[1:] == (3, 64, 64)
+    train, val, test = (set(content(getattr(images, name))) for name in SPLITS)
+    assert not train & val
+    assert not train & test
+    assert not val & test
+    whole = torch.from_numpy(photos.photograph("rocket").copy())
+    assert whole.float().std() > 10
+
+
+# The real images
+
+
+def test_the_real_subset(real_coco, tmp_path):
+    images = coco(str(real_coco), str(tmp_path), 28, True, False)
+    train, val, test = (getattr(images, name) for name in SPLITS)
+    total = len(train) + len(val)
+    assert total == len(list((real_coco / "coco" / "train2017").iterdir()))
+    assert len(val) == round(0.05 * total)
+    assert len(test) == len(list((real_coco / "coco" / "val2017").iterdir()))
+    assert test.labels.shape[1] == 80
+    assert test.labels.sum(0).argmax() == 0  # persons
+    assert test.labels.float().sum(1).mean() > 2
+    assert 60 < test.images.float().mean() < 180
+    assert not set(content(train)) & set(content(test))

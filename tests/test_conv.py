@@ -1,0 +1,133 @@
+"""The convolutional families: any size and colour, what passes the code, what that rules out."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ae_lab import config
+from ae_lab.data.images import Batch
+from ae_lab.errors import UserError
+from ae_lab.nets.unet import SelfAttention
+from ae_lab.objective import LogError
+from ae_lab.restore import restore
+
+FAMILIES = ("cnn", "cnn_unpool", "cnn_skip", "unet")
+
+
+def build(*overrides: str):
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return instantiate(compose("config", overrides=["data=mnist5k", *overrides]).model)
+
+
+def batch_of(n: int, shape=(1, 28, 28), classes: int = 10) -> Batch:
+    chance = torch.Generator().manual_seed(0)
+    clean, seen = torch.rand(2, n, *shape, generator=chance)
+    label = torch.eye(classes)[torch.arange(n) % classes]
+    return Batch(clean, seen, label, torch.arange(n))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    family=st.sampled_from(FAMILIES),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(9, 40),
+    width=st.integers(9, 40),
+    depth=st.integers(1, 3),
+    latent=st.sampled_from([4, 6]),
+    activation=st.sampled_from(["relu", "tanh", "gelu"]),
+    conditional=st.booleans(),
+)
+def test_any_size_is_reconstructed_and_every_weight_learns(
+    family, channels, height, width, depth, latent, activation, conditional
+):
+    shape = (channels, height, width)
+    model = build(
+        f"model={family}",
+        f"data.shape={list(shape)}",
+        f"depth={depth}",
+        f"latent={latent}",
+        f"activation={activation}",
+        f"conditional={conditional}",
+    )
+    batch = batch_of(3, shape)
+    out = model(batch)
+    assert out.reconstruction.shape == batch.clean.shape
+    assert out.code.shape[1] == latent
+    if family == "unet":  # zero at the start: let gradients through
+        torch.nn.init.normal_(model.decoder.to_pixels.weight)
+        out = model(batch)
+    loss, _ = model.objective(out, model)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_stated_layers():
+    """64×64 → 8×8 in three stages, as each family's description has it."""
+    shape = "data.shape=[3,64,64]"
+    out = build("model=cnn", "latent=16", shape)(batch_of(2, (3, 64, 64)))
+    assert (out.code.shape, out.passed) == ((2, 16), 16)
+    out = build("model=cnn_unpool", shape)(batch_of(2, (3, 64, 64)))
+    indices = 32 * 32 * 32 + 64 * 16 * 16 + 64 * 8 * 8
+    assert (out.code.shape, out.passed) == ((2, 64, 8, 8), 64 * 8 * 8 + indices)
+    out = build("model=cnn_skip", shape)(batch_of(2, (3, 64, 64)))
+    skips = 32 * 32 * 32 + 64 * 16 * 16
+    assert (out.code.shape, out.passed) == ((2, 128, 8, 8), 128 * 8 * 8 + skips)
+
+
+@pytest.mark.parametrize("family", ["cnn_unpool", "cnn_skip", "unet"])
+def test_what_passes_the_code_reaches_the_decoder(family):
+    model = build(f"model={family}").eval()
+    if family == "unet":
+        torch.nn.init.normal_(model.decoder.to_pixels.weight)
+    batch = batch_of(2)
+    code, _, beside = model.encode(batch.seen, batch.label)
+    other = tuple(part.flip(0) for part in beside)
+    assert not torch.equal(
+        model.decode(code, batch.label, beside), model.decode(code, batch.label, other)
+    )
+
+
+def test_a_unet_starts_by_changing_nothing_and_attention_too():
+    batch = batch_of(2)
+    assert torch.equal(build("model=unet")(batch).reconstruction, batch.seen)
+    x = torch.rand(2, 8, 5, 7)
+    assert torch.equal(SelfAttention(8)(x), x)
+
+
+def test_attention_treats_all_places_alike():
+    torch.manual_seed(0)
+    attention = SelfAttention(8)
+    torch.nn.init.normal_(attention.out.weight)
+    x = torch.rand(1, 8, 4, 4)
+    order = torch.randperm(16)
+
+    def moved(y):
+        return y.flatten(2)[:, :, order].unflatten(2, (4, 4))
+
+    torch.testing.assert_close(attention(moved(x)), moved(attention(x)))
+
+
+@pytest.mark.parametrize("family", ["cnn_unpool", "cnn_skip", "unet"])
+def test_a_model_whose_code_is_not_all_refuses_to_generate(family, run):
+    restored = restore(run(f"model={family}", "data.limit=32"))
+    with pytest.raises(UserError, match="cannot generate"):
+        restored.generate(2, None, torch.Generator())
+
+
+def test_log_error_is_minus_the_mean_psnr():
+    model = build("model=unet")
+    out = model(batch_of(3))
+    error = (out.seen - out.clean).double().square().flatten(1).mean(1)
+    expected = -float((-10 * error.log10()).mean())
+    assert float(LogError()(out, model)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_gradients_are_clipped_at_any_precision(run):
+    for precision in ("32-true", "bf16-mixed"):
+        clipped = run("gradient_clip=1e-9", "lr=1e-9", f"trainer.precision={precision}")
+        assert clipped.done
