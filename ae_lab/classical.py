@@ -54,6 +54,8 @@ def non_local_means(image: np.ndarray, strength: float) -> np.ndarray:
     """Averages over similar patches. Source: Buades, Coll & Morel, CVPR 2005."""
     from skimage.restoration import denoise_nl_means
 
+    if image.shape[2] == 1:  # scikit-image loses a single channel
+        return denoise_nl_means(image[..., 0], 5, 6, h=strength, fast_mode=True)[..., None]
     return denoise_nl_means(image, 5, 6, h=strength, fast_mode=True, channel_axis=2)
 
 
@@ -83,9 +85,10 @@ def bm3d(image: np.ndarray, sigma: float) -> np.ndarray:
         raise UserError(
             "bm3d is not installed: pip install 'ae_lab[bench]', or leave it out of methods=[...]"
         ) from error
-    if image.shape[2] == 3:
+    if np.ptp(image, axis=2).any():
         return package.bm3d_rgb(image, sigma)
-    return package.bm3d(image[..., 0], sigma)[..., None]
+    # One channel, or three that are the same, which the package would divide by zero for.
+    return np.repeat(package.bm3d(image[..., 0], sigma)[..., None], image.shape[2], axis=2)
 
 
 def bm3d_log(image: np.ndarray, strength: tuple[float, float]) -> np.ndarray:

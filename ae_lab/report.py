@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from ae_lab import config
 from ae_lab import runs as all_runs
 from ae_lab.errors import UserError, nearest
+from ae_lab.labels import alike, labels
 from ae_lab.pca import pca_mse
 from ae_lab.run import Run
 from ae_lab.runs import data_title
@@ -41,28 +42,6 @@ STYLE = {
     "legend.frameon": False,
     "svg.fonttype": "none",
 }
-KNOBS = ("preset", "model", "noise", "depth", "activation", "conditional", "seed")
-
-
-def varied(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
-    """The settings in which the runs differ."""
-    names = dict.fromkeys(name for run in runs for name in run.settings)
-    return [
-        name
-        for name in sorted(names, key=lambda n: KNOBS.index(n) if n in KNOBS else len(KNOBS))
-        if name not in leave_out and len({str(run.settings.get(name)) for run in runs}) > 1
-    ]
-
-
-def labels(runs: list[Run], leave_out: tuple[str, ...] = ()) -> list[str]:
-    """What tells each run from the others: its preset where each has one, else what varies."""
-    presets = [run.settings.get("preset", "None") for run in runs]
-    if "None" not in presets and len(set(presets)) == len(runs):
-        return presets
-    keys = varied(runs, leave_out)
-    shared = runs[0].settings.get("model", "") if runs else ""
-    words = [", ".join(f"{key} {run.settings.get(key)}" for key in keys) for run in runs]
-    return [word or shared for word in words]
 
 
 def scale_y(axes, metric: str) -> None:
@@ -113,6 +92,29 @@ def history(runs: list[Run], y: str) -> Figure | None:
     scale_y(axes, y)
     axes.set(xlabel=LABELS["epoch"], ylabel=LABELS.get(y, y), title=data_title(runs))
     axes.legend(fontsize="small" if len(runs) < 8 else "xx-small")
+    return figure
+
+
+def dots(runs: list[Run], y: str) -> Figure:
+    """A metric of runs that differ in more than a number: a dot a run, a bar where their mean is.
+
+    Runs that differ in their seed alone share a line, which also says how many values reach the
+    decoder.
+    """
+    groups = alike(runs, "seed")
+    names = labels([group[0] for group in groups])
+    figure = Figure(figsize=(6.0, 0.32 * len(groups) + 1.0))
+    axes = figure.subplots()
+    for place, group in enumerate(groups):
+        values = [run.metrics[y] for run in group]
+        axes.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=4, alpha=0.6)
+        axes.plot(sum(values) / len(values), place, "|", color=COLOURS[1], markersize=12)
+    passed = [f"{group[0].metrics.get('passed', float('nan')):,.0f}" for group in groups]
+    rows = [f"{name}  ({count})" for name, count in zip(names, passed, strict=True)]
+    axes.set_yticks(range(len(groups)), rows)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel=LABELS.get(y, y), title=f"{data_title(runs)}; (values to the decoder)")
     return figure
 
 

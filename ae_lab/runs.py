@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.table import Table
 from ae_lab import config
 from ae_lab.errors import RunFailed, UserError, nearest
 from ae_lab.identity import digest
+from ae_lab.labels import alike, labels
 from ae_lab.pca import pca_mse
 from ae_lab.run import Run
 
@@ -115,6 +117,25 @@ def table(runs: list[Run], baseline: bool = False) -> Table:
     return drawn
 
 
+def averages(runs: list[Run], over: str) -> Table:
+    """A row for each group of finished runs that differ in the setting `over` alone: means, and the
+    standard deviation of the PSNR among them."""
+    groups = alike([run for run in runs if run.done], over)
+    drawn = Table(title=f"Test set of {data_title(runs)}, means over {over}", title_justify="left")
+    drawn.add_column("runs", overflow="fold")
+    for heading in ("of", *COLUMNS):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for group, label in zip(groups, labels([g[0] for g in groups], (over,)), strict=True):
+        cells = [label, str(len(group))]
+        for name, form in COLUMNS.values():
+            values = [run.metrics[name] for run in group if name in run.metrics]
+            cells.append(form.format(mean(values)) if values else "–")
+            if name == "test/psnr" and len(values) > 1:
+                cells[-1] += f" ± {stdev(values):.2f}"
+        drawn.add_row(*cells)
+    return drawn
+
+
 def outcomes(sweep: str | Path) -> list[dict]:
     """What each job of a sweep left, in the order of the jobs."""
     files = sorted(Path(sweep).glob("[0-9]*.json"), key=lambda path: int(path.stem))
@@ -165,6 +186,7 @@ def main() -> None:
     parser.add_argument("filters", nargs="*", metavar="key=value")
     parser.add_argument("--csv", action="store_true", help="all settings and metrics as CSV")
     parser.add_argument("--sort", default="test/mse", metavar="METRIC", help="test/mse by default")
+    parser.add_argument("--over", metavar="SETTING", help="means over a setting: --over seed")
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
     asked = parser.parse_args()
     try:
@@ -174,7 +196,7 @@ def main() -> None:
     if asked.csv:
         print_csv(runs)
     elif runs:
-        print_wide(table(runs))
+        print_wide(averages(runs, asked.over) if asked.over else table(runs))
     else:
         print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
 

@@ -48,7 +48,7 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
             asked += [f"path={write_coco(tmp_path) / 'train2017'}"]
     done = run(*asked)
     assert done.done
-    assert 0 < done.metrics["test/mse"] < 1
+    assert 0 <= done.metrics["test/mse"] < 1  # a U-Net starts as the identity, right without noise
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -189,3 +189,22 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
     assert {k: v for k, v in one.metrics.items() if k != "seconds"} == {
         k: v for k, v in two.metrics.items() if k != "seconds"
     }
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_row(run):
+    from ae_lab.report import dots
+    from ae_lab.runs import averages
+
+    made = [run(f"seed={s}", f"latent={n}", "data.limit=64") for s in (0, 1) for n in (2, 3)]
+    table = averages(made, "seed")
+    columns = {column.header: list(column.cells) for column in table.columns}
+    assert columns["runs"] == ["latent 2", "latent 3"]
+    assert columns["of"] == ["2", "2"]
+    assert columns["to decoder"] == ["2", "3"]
+    both = [run.metrics["test/mse"] for run in made if run.settings["latent"] == 2]
+    assert columns["MSE"][0] == f"{sum(both) / 2:.4f}"
+    figure = dots(made, "test/psnr")
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [
+        "latent 2  (2)",
+        "latent 3  (3)",
+    ]
