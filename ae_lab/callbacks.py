@@ -141,12 +141,14 @@ class Pictures(Callback):
         if held < EMBEDDED and trainer.is_global_zero:
             with torch.autocast(module.device.type, enabled=False):
                 code, *_ = module.encode(batch.seen, batch.label)
+            if code.ndim > 2:  # maps: tens of thousands of values an image, as text
+                return
             self.codes.append(code[: EMBEDDED - held].cpu())
             self.batches.append(Batch(*(p if p is None else p[: EMBEDDED - held] for p in batch)))
 
     def on_test_end(self, trainer, module) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        codes = torch.cat(self.codes).flatten(1) if self.codes else torch.empty(0, 0)
+        codes = torch.cat(self.codes) if self.codes else torch.empty(0, 0)
         # The projector wants two dimensions at least: a code of one gets a zero beside it.
         codes = torch.nn.functional.pad(codes, (0, max(0, 2 - codes.shape[1])))
         for board in boards if len(codes) else []:

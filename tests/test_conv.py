@@ -131,3 +131,9 @@ def test_gradients_are_clipped_at_any_precision(run):
     for precision in ("32-true", "bf16-mixed"):
         clipped = run("gradient_clip=1e-9", "lr=1e-9", f"trainer.precision={precision}")
         assert clipped.done
+
+
+def test_only_codes_that_are_vectors_go_to_the_projector(run):
+    vector, maps = (run(f"model={family}", "data.limit=32") for family in ("cnn", "cnn_skip"))
+    assert list(vector.path.rglob("tensors.tsv"))
+    assert not list(maps.path.rglob("tensors.tsv"))
