@@ -12,7 +12,7 @@ install: $(INSTALLED)  ## create .venv and install the project into it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@
 
 demo: $(INSTALLED)  ## train five small autoencoders on embedded data, draw what they learned

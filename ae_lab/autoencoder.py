@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.data.images import Batch
-from ae_lab.errors import RunFailed
+from ae_lab.errors import RunFailed, UserError
 from ae_lab.metrics import image_metrics
 from ae_lab.nets import layers
 from ae_lab.objective import Objective
@@ -44,7 +44,8 @@ class Autoencoder(pl.LightningModule):
     `condition_encoder`, and s is what some encoders hand over past the code. Parts come as
     functions of what only their neighbours know: `encoder(shape)` with an attribute `features`,
     the shape of f, `bottleneck(features)` with an attribute `shape`, that of z,
-    `decoder(code, shape)`, which says whether it `needs_skips`, `optimizer(parameters)` and
+    `decoder(code, shape)`, which `needs` by name what the encoder `hands_over`,
+    `optimizer(parameters)` and
     `scheduler(optimizer, total_steps)`.
 
     Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
@@ -77,6 +78,15 @@ class Autoencoder(pl.LightningModule):
         self.bottleneck = bottleneck(self.encoder.features)
         first, *rest = self.bottleneck.shape
         self.decoder = decoder((first + classes * conditional, *rest), shape)
+        if self.encoder.hands_over != self.decoder.needs:
+            given, needed = (
+                " and ".join(names) or "nothing"
+                for names in (self.encoder.hands_over, self.decoder.needs)
+            )
+            raise UserError(
+                f"the encoder hands over {given} beside the code and the decoder takes {needed}: "
+                "set model.encoder and model.decoder alike (down=pool and up=unpool, or skips)"
+            )
         self.output = layers.output(output)
         self.objective = objective
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -114,7 +124,7 @@ class Autoencoder(pl.LightningModule):
     @property
     def generates(self) -> bool:
         """Whether random codes make images: the code is all the decoder needs, and can be drawn."""
-        alone = not self.decoder.needs_skips and self.output is not layers.residual
+        alone = not self.decoder.needs and self.output is not layers.residual
         return alone and hasattr(self.bottleneck, "sample")
 
     # Training

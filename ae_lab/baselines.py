@@ -8,6 +8,7 @@ test images, and each run of `run=` beside them, image by image.
 
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from torch import Tensor
 
 from ae_lab import config as configuration
 from ae_lab.classical import METHODS, Method
-from ae_lab.data.images import Batch
-from ae_lab.errors import choose, whole
+from ae_lab.data.images import SPLITS, Batch
+from ae_lab.errors import UserError, choose, whole
 from ae_lab.evaluate import UNITS, standard_error, title, whole_split
 from ae_lab.metrics import image_metrics, psnr
 from ae_lab.restore import restore
@@ -37,7 +38,12 @@ def baselines(config: DictConfig) -> dict[str, Scores]:
     Raises:
         UserError: an unknown method, a package that is missing, or a run that cannot take the data.
     """
+    choose("split", config.split, dict.fromkeys(SPLITS))
     methods = {name: choose("methods", name, METHODS) for name in config.methods}
+    if "bm3d" in "".join(methods) and find_spec("bm3d") is None:
+        raise UserError(
+            "bm3d is not installed: pip install 'ae_lab[bench]', or name methods=[...] without it"
+        )
     data = instantiate(config.data)
     tuning = first(whole_split(data, "val"), whole("tuned_on", config.tuned_on))
     batch = whole_split(data, config.split)
@@ -52,7 +58,7 @@ def baselines(config: DictConfig) -> dict[str, Scores]:
         images = restored.reconstruct(batch)
         seconds = (time.perf_counter() - start) / len(images)
         scored[restored.run.name] = judged(batch, images, seconds)
-    print_wide(table(data.images.title, scored))
+    print_wide(table(f"{config.split} split of {data.images.title}", scored))
     name = f"{title(data, config.noise, config.split)}.csv"
     file = Path(config.paths.outputs) / "baselines" / name
     write_csv(file, rows(scored))
@@ -90,9 +96,10 @@ def judged(batch: Batch, images: Tensor, seconds: float) -> Scores:
 
 
 def table(title: str, scored: dict[str, Scores]) -> Table:
-    """Means over the images, the best last; `gain` is what the last run has over each row."""
+    """Means over the images, the best last; `gain` is what the last of the runs, or without
+    runs of the methods, has over each row."""
     ours = list(scored)[-1]
-    drawn = Table(title=f"Test set of {title}", title_justify="left")
+    drawn = Table(title=title, title_justify="left")
     drawn.add_column("", overflow="fold")
     for heading in ("MSE", "PSNR dB", "SSIM", "s/image", "gain, dB"):
         drawn.add_column(heading, justify="right", no_wrap=True)

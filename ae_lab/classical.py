@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ae_lab.errors import UserError
-
 
 @dataclass(frozen=True)
 class Method:
@@ -74,17 +72,9 @@ def wavelet(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def bm3d(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Block matching and 3-D filtering, in colour. Source: Dabov et al., IEEE TIP 16 (2007) 2080.
+    """Block matching and filtering, in colour. Source: Dabov et al., IEEE TIP 16 (2007) 2080."""
+    import bm3d as package
 
-    Raises:
-        UserError: the package is not installed.
-    """
-    try:
-        import bm3d as package
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "bm3d is not installed: pip install 'ae_lab[bench]', or leave it out of methods=[...]"
-        ) from error
     if np.ptp(image, axis=2).any():
         return package.bm3d_rgb(image, sigma)
     # One channel, or three that are the same, which the package would divide by zero for.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ae_lab import config as configuration
 from ae_lab.callbacks import grid
-from ae_lab.data.images import Batch, EvalLoader
+from ae_lab.data.images import SPLITS, Batch, EvalLoader
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError, choose
 from ae_lab.generate import save
@@ -35,7 +35,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     if config.run is None:
         raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
-    choose("split", config.split, dict.fromkeys(("train", "val", "test")))
+    choose("split", config.split, dict.fromkeys(SPLITS))
     restored = restore(Run(Path(config.run)), data=config.get("data"), noise=config.get("noise"))
     batch = whole_split(restored.data, config.split)
     reconstruction = restored.reconstruct(batch)
@@ -43,7 +43,10 @@ def evaluate(config: DictConfig) -> dict[str, float]:
         image_metrics(batch.seen, batch.clean),
         image_metrics(reconstruction, batch.clean),
     )
-    show(restored.data.images.title, {"seen": seen, restored.run.name: scores})
+    show(
+        f"{config.split} split of {restored.data.images.title}",
+        {"seen": seen, restored.run.name: scores},
+    )
     stem = target(restored, config.split)
     write_csv(stem.with_name(f"{stem.name}.csv"), rows(seen, scores))
     save(extremes(batch, reconstruction, scores["psnr"]), stem.with_name(f"{stem.name}.png"))
@@ -69,7 +72,7 @@ def rows(seen: dict[str, Tensor], scores: dict[str, Tensor]) -> list[dict[str, f
 
 def show(title: str, scored: dict[str, dict[str, Tensor]]) -> None:
     """A table of means over the images, with the standard error of the PSNR's."""
-    drawn = Table(title=f"Test set of {title}", title_justify="left")
+    drawn = Table(title=title, title_justify="left")
     drawn.add_column("", overflow="fold")
     for heading in ("MSE", "PSNR dB", "SSIM"):
         drawn.add_column(heading, justify="right")

@@ -30,6 +30,7 @@ def alike(runs: list[Run], but_for: str) -> list[list[Run]]:
     """The runs in groups whose members differ in one setting at most, in the order they came."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = sorted((name, str(value)) for name, value in run.settings.items() if name != but_for)
-        groups.setdefault(str([key, run.record["data"]]), []).append(run)
+        identity = sorted(run.record["identity"].items())
+        key = [pair for pair in identity if pair[0].rpartition(".")[2] != but_for]
+        groups.setdefault(str(key), []).append(run)
     return list(groups.values())

@@ -29,7 +29,7 @@ class Level:
             list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         )
         self.ends = [real(name, end, high=high) for end in ends]
-        if len(self.ends) > 2 or self.ends[0] > self.ends[-1]:
+        if len(self.ends) not in (1, 2) or self.ends[0] > self.ends[-1]:
             raise UserError(f"{name}={value} is impossible: give a number, or [lowest, highest]")
 
     def draw(self, x: Tensor, generator: Generator) -> float | Tensor:

@@ -6,6 +6,7 @@ from math import prod
 import torch
 from hydra.utils import instantiate
 
+from ae_lab.config import root
 from ae_lab.data.images import EvalLoader, pixels
 from ae_lab.errors import UserError
 from ae_lab.identity import flat
@@ -13,7 +14,7 @@ from ae_lab.run import Run
 
 SMALL = 2000  # pixels, all channels, of an image whose every component is found
 MOST = 256  # components found of a larger one
-MOST_IMAGES = 60_000  # that it is fitted on
+MOST_IMAGES = 10_000  # that it is then fitted on
 
 
 class PCA:
@@ -23,16 +24,20 @@ class PCA:
         from sklearn.decomposition import PCA as Decomposition
 
         data = instantiate(run.config.data)
+        if data.images.fingerprint != run.record["data"]["fingerprint"]:
+            raise UserError(f"{run.path} was trained on other data than is there now")
         train, test = data.split("train"), data.split("test")
         loader = EvalLoader(test, data.noise, "test", len(test), rank=0, world_size=1)
         [batch] = list(loader)
         self.clean, self.seen = batch.clean.flatten(1), batch.seen.flatten(1)
-        values = pixels(train.images[:MOST_IMAGES]).flatten(1).numpy()
+        small = prod(train.images.shape[1:]) <= SMALL
+        images = train.images if small else train.images[:MOST_IMAGES]
+        values = pixels(images).flatten(1).numpy()
         # All components of a small image, the leading ones of a large one: its covariance matrix
         # would have more entries than memory.
         fitted = (
             Decomposition(svd_solver="covariance_eigh")
-            if values.shape[1] <= SMALL
+            if small
             else Decomposition(min(MOST, *values.shape), svd_solver="randomized", random_state=0)
         )
         fitted.fit(values)
@@ -64,6 +69,8 @@ def pca_mse(run: Run) -> float | None:
     if key not in _fitted:
         try:
             _fitted[key] = PCA(run)
-        except UserError:
-            return None
+        except Exception as error:
+            if isinstance(root(error), UserError):
+                return None
+            raise
     return _fitted[key].mse(passed)

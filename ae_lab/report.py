@@ -68,8 +68,8 @@ def curve(runs: list[Run], x: str, y: str, baseline: str | None = None) -> Figur
     for label, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=label)
     if baseline == "pca":
-        best = {run.settings[x]: pca_mse(run) for run in runs}
-        points = sorted((at, value) for at, value in best.items() if value is not None)
+        found = ((run.settings[x], pca_mse(run)) for run in runs)
+        points = sorted({at: value for at, value in found if value is not None}.items())
         if points:
             axes.plot(*zip(*points, strict=True), "k--", marker="s", markersize=3, label="PCA")
     positions = sorted({run.settings[x] for run in runs})

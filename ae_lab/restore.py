@@ -57,7 +57,7 @@ class Restored:
 
         Raises:
             UserError: a label for a model that takes none, or one that does not exist; a model
-                whose code is not all that its reconstruction is made of.
+                whose code is not all that its reconstruction is made of; too few images of a label.
         """
         if not self.model.generates:
             raise UserError(
@@ -75,6 +75,10 @@ class Restored:
         if self.model.conditional:
             codes = torch.empty(n, bottleneck.latent)
             for y in asked.unique().tolist():
+                if int(train.labels[:, y].sum()) < 2:
+                    raise UserError(
+                        f"label {y} has too few training images to learn where its codes lie"
+                    )
                 bottleneck.fit(trained[train.labels[:, y] > 0])
                 codes[asked == y] = bottleneck.sample(int((asked == y).sum()), generator)
         else:
@@ -96,6 +100,9 @@ def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None =
         raise UserError(f"{run.path} is {run.state}, not done: run its command again")
     model = instantiate(run.config.model)
     model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+    if data is not None:  # what the command line says of it, but the run's noise where it has none
+        data = OmegaConf.create(OmegaConf.to_container(data, resolve=True))
+        data.noise = run.config.noise if noise is None else noise
     other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
     config = OmegaConf.create({**run.config, **other})
     for key in ("shape", "classes"):

@@ -119,7 +119,14 @@ def table(runs: list[Run], baseline: bool = False) -> Table:
 
 def averages(runs: list[Run], over: str) -> Table:
     """A row for each group of finished runs that differ in the setting `over` alone: means, and the
-    standard deviation of the PSNR among them."""
+    standard deviation of the PSNR among them.
+
+    Raises:
+        UserError: no run has such a setting.
+    """
+    known = {name for run in runs for name in run.settings}
+    if over not in known:
+        raise UserError(f"no run has a setting '{over}': {nearest(over, known)}")
     groups = alike([run for run in runs if run.done], over)
     drawn = Table(title=f"Test set of {data_title(runs)}, means over {over}", title_justify="left")
     drawn.add_column("runs", overflow="fold")
@@ -191,12 +198,13 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         runs = best_first(select(find(asked.outputs), asked.filters), asked.sort)
+        drawn = averages(runs, asked.over) if asked.over and runs else table(runs) if runs else None
     except (UserError, RunFailed) as error:
         sys.exit(config.say(error))
     if asked.csv:
         print_csv(runs)
     elif runs:
-        print_wide(averages(runs, asked.over) if asked.over else table(runs))
+        print_wide(drawn)
     else:
         print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
 

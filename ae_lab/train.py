@@ -77,7 +77,9 @@ def claim(config: DictConfig, images) -> tuple[Run, dict]:
 
     wanted = identity(config, images.fingerprint, precision)
     name = readable(configuration.overrides(), choices, images.name)
-    settings = {key: value for key, value in config.items() if not OmegaConf.is_config(value)}
+    plain = OmegaConf.masked_copy(config, [k for k in config if not OmegaConf.is_dict(config[k])])
+    settings = OmegaConf.to_container(plain)
+    settings.pop("figures", None)
     record = {
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "choices": choices,

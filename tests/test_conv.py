@@ -137,3 +137,18 @@ def test_only_codes_that_are_vectors_go_to_the_projector(run):
     vector, maps = (run(f"model={family}", "data.limit=32") for family in ("cnn", "cnn_skip"))
     assert list(vector.path.rglob("tensors.tsv"))
     assert not list(maps.path.rglob("tensors.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        (["model=cnn", "model.decoder.up=unpool"], "hands over nothing"),
+        (["model=cnn_skip", "model.decoder.skips=false"], "hands over skips"),
+        (["model=cnn_unpool", "model.encoder.skips=true"], "does not go with"),
+        (["model=cnn", "hidden=[]"], "has no width"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_training(asked, hint):
+    with pytest.raises(Exception, match=hint) as refused:
+        build(*asked)
+    assert isinstance(config.root(refused.value), UserError)

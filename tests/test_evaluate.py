@@ -66,8 +66,6 @@ def test_a_switching_median_mends_what_is_struck_and_nothing_else():
 def test_every_method_removes_noise_and_keeps_the_shape(name, channels):
     if name.startswith("bm3d"):
         pytest.importorskip("bm3d", reason="pip install 'ae_lab[bench]'")
-    if name == "wavelet":
-        pytest.importorskip("pywt", reason="pip install 'ae_lab[bench]'")
     ramp = np.linspace(0.3, 0.6, 32)[:, None, None] * np.ones((32, 32, channels))
     noisy = np.clip(ramp + np.random.default_rng(0).normal(0, 0.1, ramp.shape), 0, 1)
     strength = METHODS[name].strengths[len(METHODS[name].strengths) // 2]
@@ -101,3 +99,21 @@ def test_a_run_is_scored_on_all_of_a_split(run, tmp_path):
     )
     assert all(len(scores["mse"]) == 500 for scores in scored.values())
     assert torch.isfinite(scored[done.name]["psnr"]).all()
+
+
+def test_data_of_the_command_line_are_read_from_where_it_says(run, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    cache = f"paths.cache={tmp_path / 'cache'}"
+    asked = ["data=folder", "data.source.size=16", cache, "noise=gaussian"]
+    done = run("model=cnn", *asked, f"path={tmp_path / 'one'}", "data.limit=2", "batch_size=2")
+    evaluate(
+        composed("evaluate", tmp_path, f"run={done.path}", *asked[:3], f"path={tmp_path / 'two'}")
+    )
+    assert [path.name.split("-")[0] for path in (done.path / "evaluated").glob("*.csv")] == ["two"]

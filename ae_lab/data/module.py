@@ -8,7 +8,8 @@ from ae_lab.data.images import SPLITS, Batch, EvalLoader, ImageSet, Split, Train
 from ae_lab.errors import UserError, whole
 from ae_lab.noise import Noise
 
-EVAL_BATCH = 1000
+LEAST_SIDE = 11  # pixels: the window of SSIM
+EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation and test
 
 
 class ImageData(pl.LightningDataModule):
@@ -20,7 +21,7 @@ class ImageData(pl.LightningDataModule):
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
-            shape.
+            shape or are smaller than SSIM's window.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class ImageData(pl.LightningDataModule):
                 f"{source.title} is {found} (channels, height, width, classes), "
                 f"but data.shape and data.classes say {(*shape, classes)}"
             )
+        if min(shape[1:]) < LEAST_SIDE:
+            raise UserError(f"images of {shape[1]}×{shape[2]} are too small: SSIM needs 11×11")
         self.loaders: dict[str, EvalLoader] = {}
 
     def split(self, name: str) -> Split:
@@ -58,9 +61,10 @@ class ImageData(pl.LightningDataModule):
         if not self.loaders:
             device = trainer.strategy.root_device
             ranks = (trainer.global_rank, trainer.world_size)
+            batch = max(1, min(EVAL_IMAGES, EVAL_PIXELS // self.images.test.images[0].numel()))
             self.on_device = {name: self.split(name).to(device) for name in SPLITS}
             self.loaders = {
-                name: EvalLoader(self.on_device[name], self.noise, name, EVAL_BATCH, *ranks)
+                name: EvalLoader(self.on_device[name], self.noise, name, batch, *ranks)
                 for name in ("val", "test")
             }
 

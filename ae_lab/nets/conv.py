@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ae_lab.errors import choose, whole
+from ae_lab.errors import UserError, choose, whole
 from ae_lab.nets.layers import activation as make_activation
 
 NORMS = {"none": None, "batch": nn.BatchNorm2d, "layer": lambda channels: nn.GroupNorm(1, channels)}
@@ -25,6 +25,8 @@ def stages(depth: int, hidden: Sequence[int] | None, last: int | None) -> list[i
     Raises:
         UserError: depth, a width, or the last one is not a whole number >= 1.
     """
+    if hidden is not None and not len(hidden):
+        raise UserError("hidden=[] has no width: name one for each halving, as in hidden=[32,64]")
     given = [32 << i for i in range(whole("depth", depth))] if hidden is None else hidden
     widths = [whole("hidden", width) for width in given]
     return widths if last is None else [*widths[:-1], whole("latent", last)]
@@ -40,6 +42,17 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 def shrunk(shape: Sequence[int], halvings: int) -> tuple[int, int]:
     """Height and width of an image (C, H, W), padded and halved so many times."""
     return tuple(-(-side // (1 << halvings)) for side in shape[1:])
+
+
+def beside(indices: bool, skips: bool) -> set[str]:
+    """What passes the code by, by name.
+
+    Raises:
+        UserError: both: maps that were joined with others have no places to be unpooled to.
+    """
+    if indices and skips:
+        raise UserError("skips=true does not go with max-pooling: take down=stride, up=transpose")
+    return {"indices"} if indices else {"skips"} if skips else set()
 
 
 def finish(channels: int, activation: str, norm: str) -> list[nn.Module]:
@@ -77,6 +90,7 @@ class ConvEncoder(nn.Module):
         widths = stages(depth, hidden, last)
         stride = choose("down", down, DOWN)
         self.halvings, self.pools, self.skips = len(widths), down == "pool", skips
+        self.hands_over = beside(self.pools, skips)
         self.features = (widths[-1], *shrunk(shape, self.halvings))
         self.stages = nn.ModuleList()
         for inputs, outputs in zip([shape[0], *widths], widths, strict=False):
@@ -85,16 +99,16 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The features, and what passes beside them, the finest first."""
-        beside = []
+        passed = []
         x = pad_to(x, 1 << self.halvings)
         for number, stage in enumerate(self.stages, 1):
             x = stage(x)
             if self.pools:
                 x, places = F.max_pool2d(x, 2, return_indices=True)
-                beside.append(places)
+                passed.append(places)
             if self.skips and number < len(self.stages):
-                beside.append(x)
-        return x, tuple(beside)
+                passed.append(x)
+        return x, tuple(passed)
 
 
 class ConvDecoder(nn.Module):
@@ -125,7 +139,7 @@ class ConvDecoder(nn.Module):
         widths = stages(depth, hidden, last)
         choose("up", up, dict.fromkeys(UP))
         self.unpools, self.skips, self.size = up == "unpool", skips, tuple(shape[1:])
-        self.needs_skips = self.unpools or skips
+        self.needs = beside(self.unpools, skips)
         self.start = start(code, (widths[-1], *shrunk(shape, len(widths))), activation)
         self.stages = nn.ModuleList()
         ends = [*reversed(widths[:-1]), shape[0]]

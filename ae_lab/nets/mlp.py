@@ -48,6 +48,8 @@ class MLPEncoder(nn.Module):
         UserError: impossible widths, activation, norm or dropout.
     """
 
+    hands_over = frozenset()
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -76,7 +78,7 @@ class MLPDecoder(nn.Module):
         UserError: impossible widths, activation, norm or dropout.
     """
 
-    needs_skips = False
+    needs = frozenset()
 
     def __init__(
         self,

@@ -74,6 +74,8 @@ class UNetEncoder(nn.Module):
         UserError: impossible depth, width, latent, blocks or activation.
     """
 
+    hands_over = frozenset({"skips"})
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -117,7 +119,7 @@ class UNetDecoder(nn.Module):
         UserError: impossible depth, width, blocks or activation.
     """
 
-    needs_skips = True
+    needs = frozenset({"skips"})
 
     def __init__(
         self,
