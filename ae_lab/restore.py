@@ -96,22 +96,23 @@ def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None =
             take the data it is to have.
         RunFailed: its checkpoint is damaged.
     """
+    made = run.config  # refuses what is no run folder
     if not run.done:
         raise UserError(f"{run.path} is {run.state}, not done: run its command again")
-    model = instantiate(run.config.model)
+    model = instantiate(made.model)
     model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
     if data is not None:  # what the command line says of it, but the run's noise where it has none
         data = OmegaConf.create(OmegaConf.to_container(data, resolve=True))
-        data.noise = run.config.noise if noise is None else noise
+        data.noise = made.noise if noise is None else noise
     other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
-    config = OmegaConf.create({**run.config, **other})
+    config = OmegaConf.create({**made, **other})
     for key in ("shape", "classes"):
         if key == "classes" and not (config.conditional or config.condition_encoder):
             continue
-        if config.data[key] != run.config.data[key]:
+        if config.data[key] != made.data[key]:
             raise UserError(
                 f"data.{key} is {config.data[key]}, but {run.path} was trained with "
-                f"{run.config.data[key]}: choose other data"
+                f"{made.data[key]}: choose other data"
             )
     module = instantiate(config.data)
     if data is None and module.images.fingerprint != run.record["data"]["fingerprint"]:
