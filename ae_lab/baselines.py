@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ae_lab import config as configuration
 from ae_lab.classical import METHODS, Method
-from ae_lab.data.images import SPLITS, Batch
+from ae_lab.data.images import Batch
 from ae_lab.errors import UserError, choose, whole
-from ae_lab.evaluate import UNITS, standard_error, title, whole_split
+from ae_lab.evaluate import UNITS, standard_error, title
 from ae_lab.metrics import image_metrics, psnr
 from ae_lab.restore import restore
 from ae_lab.run import Run, write_csv
@@ -38,15 +38,16 @@ def baselines(config: DictConfig) -> dict[str, Scores]:
     Raises:
         UserError: an unknown method, a package that is missing, or a run that cannot take the data.
     """
-    choose("split", config.split, dict.fromkeys(SPLITS))
     methods = {name: choose("methods", name, METHODS) for name in config.methods}
-    if "bm3d" in "".join(methods) and find_spec("bm3d") is None:
-        raise UserError(
-            "bm3d is not installed: pip install 'ae_lab[bench]', or name methods=[...] without it"
-        )
+    for package in {method.package for method in methods.values()} - {None}:
+        if find_spec(package) is None:
+            raise UserError(
+                f"{package} is not installed: pip install 'ae_lab[bench]', or name methods=[...] "
+                "that do without it"
+            )
     data = instantiate(config.data)
-    tuning = first(whole_split(data, "val"), whole("tuned_on", config.tuned_on))
-    batch = whole_split(data, config.split)
+    batch = data.evaluated(config.split)
+    tuning = data.evaluated("val", whole("tuned_on", config.tuned_on))
     scored = {"seen": image_metrics(batch.seen, batch.clean)}
     for name, method in methods.items():
         strength = tuned(name, method, tuning)
@@ -64,10 +65,6 @@ def baselines(config: DictConfig) -> dict[str, Scores]:
     write_csv(file, rows(scored))
     print(file)
     return scored
-
-
-def first(batch: Batch, n: int) -> Batch:
-    return Batch(*(part if part is None else part[:n] for part in batch))
 
 
 def apply(

@@ -130,7 +130,7 @@ class Pictures(Callback):
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
         if batch_idx > 0 or not trainer.is_global_zero or not trainer.loggers:
             return
-        few = Batch(*(part if part is None else part[:EXAMPLES] for part in batch))
+        few = batch.part(slice(EXAMPLES))
         with torch.autocast(module.device.type, enabled=False):
             picture = grid(few.clean, few.seen, module(few).reconstruction)
         for logger in trainer.loggers:
@@ -144,7 +144,7 @@ class Pictures(Callback):
             if code.ndim > 2:  # maps: tens of thousands of values an image, as text
                 return
             self.codes.append(code[: EMBEDDED - held].cpu())
-            self.batches.append(Batch(*(p if p is None else p[: EMBEDDED - held] for p in batch)))
+            self.batches.append(batch.part(slice(EMBEDDED - held)))
 
     def on_test_end(self, trainer, module) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

@@ -12,10 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Method:
-    """A denoiser and the strengths to choose from; each is what `restore` takes as its second."""
+    """A denoiser, the strengths to choose from, each what `restore` takes as its second, and the
+    optional package it needs."""
 
     restore: Callable[[np.ndarray, object], np.ndarray]
     strengths: tuple = (None,)
+    package: str | None = None
 
 
 def median(image: np.ndarray, size: int) -> np.ndarray:
@@ -105,11 +107,13 @@ METHODS = {
     "non_local_means": Method(non_local_means, (0.04, 0.06, 0.08, 0.1, 0.14, 0.2)),
     "total_variation": Method(total_variation, (0.03, 0.05, 0.08, 0.12, 0.2, 0.3)),
     "wavelet": Method(wavelet, (None, *SIGMAS)),
-    "bm3d": Method(bm3d, SIGMAS),
+    "bm3d": Method(bm3d, SIGMAS, "bm3d"),
     "bm3d_log": Method(
-        bm3d_log, tuple((c, s) for c in (0.05, 0.1, 0.2, 0.4) for s in (0.1, 0.13, 0.16, 0.2))
+        bm3d_log,
+        tuple((c, s) for c in (0.05, 0.1, 0.2, 0.4) for s in (0.1, 0.13, 0.16, 0.2)),
+        "bm3d",
     ),
     "bm3d_sqrt": Method(
-        bm3d_sqrt, tuple((c, s) for c in (0.01, 0.05, 0.1) for s in (0.04, 0.06, 0.08, 0.1))
+        bm3d_sqrt, tuple((c, s) for c in (0.01, 0.05, 0.1) for s in (0.04, 0.06, 0.08, 0.1)), "bm3d"
     ),
 }

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ae_lab import config as configuration
 from ae_lab.callbacks import grid
-from ae_lab.data.images import SPLITS, Batch, EvalLoader
+from ae_lab.data.images import Batch
 from ae_lab.data.module import ImageData
-from ae_lab.errors import UserError, choose
+from ae_lab.errors import UserError
 from ae_lab.generate import save
 from ae_lab.identity import digest, flat
 from ae_lab.metrics import image_metrics
@@ -35,14 +35,11 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     """
     if config.run is None:
         raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
-    choose("split", config.split, dict.fromkeys(SPLITS))
-    restored = restore(Run(Path(config.run)), data=config.get("data"), noise=config.get("noise"))
-    batch = whole_split(restored.data, config.split)
+    restored = restore(Run(Path(config.run)), data=config.data, noise=config.noise)
+    batch = restored.data.evaluated(config.split)
     reconstruction = restored.reconstruct(batch)
-    seen, scores = (
-        image_metrics(batch.seen, batch.clean),
-        image_metrics(reconstruction, batch.clean),
-    )
+    seen = image_metrics(batch.seen, batch.clean)
+    scores = image_metrics(reconstruction, batch.clean)
     show(
         f"{config.split} split of {restored.data.images.title}",
         {"seen": seen, restored.run.name: scores},
@@ -52,12 +49,6 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     save(extremes(batch, reconstruction, scores["psnr"]), stem.with_name(f"{stem.name}.png"))
     print(stem.with_name(f"{stem.name}.csv"))
     return {name: float(values.mean()) for name, values in scores.items()}
-
-
-def whole_split(data: ImageData, name: str) -> Batch:
-    """A split with the noise that validation and test draw for each image, as one batch."""
-    split = data.split(name)
-    return next(iter(EvalLoader(split, data.noise, name, len(split), rank=0, world_size=1)))
 
 
 def rows(seen: dict[str, Tensor], scores: dict[str, Tensor]) -> list[dict[str, float]]:

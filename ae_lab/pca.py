@@ -7,9 +7,10 @@ import torch
 from hydra.utils import instantiate
 
 from ae_lab.config import root
-from ae_lab.data.images import EvalLoader, pixels
+from ae_lab.data.images import pixels
 from ae_lab.errors import UserError
 from ae_lab.identity import flat
+from ae_lab.restore import check_data
 from ae_lab.run import Run
 
 SMALL = 2000  # pixels, all channels, of an image whose every component is found
@@ -24,13 +25,10 @@ class PCA:
         from sklearn.decomposition import PCA as Decomposition
 
         data = instantiate(run.config.data)
-        if data.images.fingerprint != run.record["data"]["fingerprint"]:
-            raise UserError(f"{run.path} was trained on other data than is there now")
-        train, test = data.split("train"), data.split("test")
-        loader = EvalLoader(test, data.noise, "test", len(test), rank=0, world_size=1)
-        [batch] = list(loader)
+        check_data(run, data)
+        train, batch = data.split("train"), data.evaluated("test")
         self.clean, self.seen = batch.clean.flatten(1), batch.seen.flatten(1)
-        small = prod(train.images.shape[1:]) <= SMALL
+        small = batch.clean[0].numel() <= SMALL
         images = train.images if small else train.images[:MOST_IMAGES]
         values = pixels(images).flatten(1).numpy()
         # All components of a small image, the leading ones of a large one: its covariance matrix

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.autoencoder import Autoencoder, Pass
-from ae_lab.data.images import Batch, EvalLoader, Split, pixels
+from ae_lab.data.images import Batch, Split, pixels
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
 from ae_lab.run import Run
@@ -27,16 +27,14 @@ class Restored:
         """The reconstructions of a batch of any size, (B, C, H, W)."""
         parts = []
         for start in range(0, len(batch.index), chunk):
-            part = Batch(*(p if p is None else p[start : start + chunk] for p in batch))
+            part = batch.part(slice(start, start + chunk))
             parts.append(self.model(part).reconstruction)
         return torch.cat(parts)
 
     @torch.no_grad()
     def show(self, n: int) -> Pass:
         """The model's pass over the first n test images, with the noise they were tested with."""
-        test = self.data.split("test").first(n)
-        [batch] = list(EvalLoader(test, self.data.noise, "test", n, rank=0, world_size=1))
-        return self.model(batch)
+        return self.model(self.data.evaluated("test", n))
 
     @torch.no_grad()
     def codes(self, split: Split, chunk: int = 2000) -> torch.Tensor:
@@ -88,6 +86,19 @@ class Restored:
         return self.model.output(self.model.decode(codes, hot), None)
 
 
+def check_data(run: Run, data: ImageData) -> None:
+    """See that a run's configuration still finds what the run was trained on.
+
+    Raises:
+        UserError: it finds something else.
+    """
+    if data.images.fingerprint != run.record["data"]["fingerprint"]:
+        raise UserError(
+            f"{run.path} was trained on {run.record['data']['title']}, which is not what "
+            f"its configuration finds now ({data.images.title}): set AE_LAB_DATA as it was then"
+        )
+
+
 def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None = None) -> Restored:
     """Load a finished run, with its own data and noise or with others.
 
@@ -106,18 +117,14 @@ def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None =
         data.noise = made.noise if noise is None else noise
     other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
     config = OmegaConf.create({**made, **other})
-    for key in ("shape", "classes"):
-        if key == "classes" and not (config.conditional or config.condition_encoder):
-            continue
+    takes_labels = made.conditional or made.condition_encoder
+    for key in ("shape", "classes") if takes_labels else ("shape",):
         if config.data[key] != made.data[key]:
             raise UserError(
                 f"data.{key} is {config.data[key]}, but {run.path} was trained with "
                 f"{made.data[key]}: choose other data"
             )
     module = instantiate(config.data)
-    if data is None and module.images.fingerprint != run.record["data"]["fingerprint"]:
-        raise UserError(
-            f"{run.path} was trained on {run.record['data']['title']}, which is not what "
-            f"its configuration finds now ({module.images.title}): set AE_LAB_DATA as it was then"
-        )
+    if data is None:
+        check_data(run, module)
     return Restored(run, model.eval(), module, config)

@@ -198,15 +198,14 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         runs = best_first(select(find(asked.outputs), asked.filters), asked.sort)
-        drawn = averages(runs, asked.over) if asked.over and runs else table(runs) if runs else None
+        if asked.csv:
+            print_csv(runs)
+        elif runs:
+            print_wide(averages(runs, asked.over) if asked.over else table(runs))
+        else:
+            print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
     except (UserError, RunFailed) as error:
         sys.exit(config.say(error))
-    if asked.csv:
-        print_csv(runs)
-    elif runs:
-        print_wide(drawn)
-    else:
-        print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ class Batch(NamedTuple):
     index: Tensor  # (B,), the image's place in its split
     side: Tensor | None = None  # what the network may be told of the corruption
 
+    def part(self, chosen: slice) -> "Batch":
+        """Some of its images, in their order."""
+        return Batch(*(values if values is None else values[chosen] for values in self))
+
 
 @dataclass(frozen=True)
 class Split:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 
 from ae_lab.data.images import SPLITS, Batch, EvalLoader, ImageSet, Split, TrainLoader
-from ae_lab.errors import UserError, whole
+from ae_lab.errors import UserError, choose, whole
 from ae_lab.noise import Noise
 
 LEAST_SIDE = 11  # pixels: the window of SSIM
@@ -54,6 +54,16 @@ class ImageData(pl.LightningDataModule):
 
     def split(self, name: str) -> Split:
         return getattr(self.images, name)
+
+    def evaluated(self, name: str, n: int | None = None) -> Batch:
+        """A split, or its first n images, as validation and test see it, in one batch on the CPU.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        choose("split", name, dict.fromkeys(SPLITS))
+        split = self.split(name).first(n)
+        return next(iter(EvalLoader(split, self.noise, name, len(split), rank=0, world_size=1)))
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device, once."""

@@ -44,7 +44,7 @@ def shrunk(shape: Sequence[int], halvings: int) -> tuple[int, int]:
     return tuple(-(-side // (1 << halvings)) for side in shape[1:])
 
 
-def beside(indices: bool, skips: bool) -> set[str]:
+def bypass(indices: bool, skips: bool) -> set[str]:
     """What passes the code by, by name.
 
     Raises:
@@ -90,7 +90,7 @@ class ConvEncoder(nn.Module):
         widths = stages(depth, hidden, last)
         stride = choose("down", down, DOWN)
         self.halvings, self.pools, self.skips = len(widths), down == "pool", skips
-        self.hands_over = beside(self.pools, skips)
+        self.hands_over = bypass(self.pools, skips)
         self.features = (widths[-1], *shrunk(shape, self.halvings))
         self.stages = nn.ModuleList()
         for inputs, outputs in zip([shape[0], *widths], widths, strict=False):
@@ -139,7 +139,7 @@ class ConvDecoder(nn.Module):
         widths = stages(depth, hidden, last)
         choose("up", up, dict.fromkeys(UP))
         self.unpools, self.skips, self.size = up == "unpool", skips, tuple(shape[1:])
-        self.needs = beside(self.unpools, skips)
+        self.needs = bypass(self.unpools, skips)
         self.start = start(code, (widths[-1], *shrunk(shape, len(widths))), activation)
         self.stages = nn.ModuleList()
         ends = [*reversed(widths[:-1]), shape[0]]
