@@ -1,5 +1,6 @@
 """The LightningModule that every family shares: encoder → bottleneck → decoder → output."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -151,6 +152,9 @@ class Autoencoder(pl.LightningModule):
         self.add({"loss": loss, **terms}, batch)
         return loss
 
+    # Lightning looks at this signature in every step; so it need not be worked out in every step.
+    training_step.__signature__ = inspect.signature(training_step)
+
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.steps % self.trainer.log_every_n_steps == 0:
             loss = outputs["loss"].item()
@@ -166,8 +170,9 @@ class Autoencoder(pl.LightningModule):
     def add(self, values: dict[str, Tensor], batch: Batch) -> None:
         n = len(batch.index)
         for name, value in values.items():
-            addend = value.detach() * n
-            self.sums[name] = self.sums[name] + addend if name in self.sums else addend
+            value = value.detach()
+            held = self.sums.get(name)
+            self.sums[name] = value * n if held is None else held.add(value, alpha=n)
         self.counted += n
 
     def reset(self) -> None:

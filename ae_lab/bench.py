@@ -56,19 +56,16 @@ class Clock(pl.Callback):
     """Seconds of training epochs after the first, checkpoints and logging in, validation out."""
 
     def __init__(self) -> None:
-        self.seconds, self.images, self.counting = 0.0, 0, False
+        self.seconds, self.counting = 0.0, False
 
     def tick(self) -> None:
         now = time.perf_counter()
         self.seconds += now - self.since if self.counting else 0.0
         self.since = now
 
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.current_epoch >= 1 and not self.counting:
+    def on_train_epoch_start(self, trainer, module) -> None:
+        if trainer.current_epoch == 1:
             self.since, self.counting = time.perf_counter(), True
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.images += len(batch[0]) if self.counting else 0
 
     def on_validation_start(self, trainer, module) -> None:
         self.tick()
@@ -79,9 +76,9 @@ class Clock(pl.Callback):
     def on_train_end(self, trainer, module) -> None:
         self.tick()
 
-    @property
-    def rate(self) -> float:
-        return self.images / self.seconds
+    def rate(self, images: int) -> float:
+        """Images per second, of so many counted."""
+        return images / self.seconds
 
 
 def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
@@ -99,7 +96,7 @@ def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
         clock = Clock()
         trainer.callbacks.append(clock)
         trainer.fit(model, data)
-        return clock.rate
+        return clock.rate((epochs - 1) * len(images.train))
 
 
 def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
@@ -195,7 +192,7 @@ def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) 
             enable_model_summary=False,
         )
         trainer.fit(Script(epochs * len(loader)), loader)
-    return clock.rate
+    return clock.rate((epochs - 1) * len(images.train))
 
 
 def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) -> float:

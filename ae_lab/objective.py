@@ -5,6 +5,8 @@ A new term is a subclass of `Term` and an entry in a file of `conf/objective/`.
 """
 
 import math
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,4 +85,5 @@ class Objective(nn.Module):
 
     def forward(self, out, model) -> tuple[Tensor, dict[str, Tensor]]:
         values = {name: term(out, model) for name, term in self.terms.items()}
-        return sum(self.terms[name].weight * value for name, value in values.items()), values
+        weighted = (self.terms[name].weight * value for name, value in values.items())
+        return reduce(add, weighted), values

@@ -11,6 +11,7 @@ import logging
 import os
 import traceback
 import warnings
+from collections.abc import Sequence
 from math import prod
 
 import pytorch_lightning as pl
@@ -31,6 +32,15 @@ from ae_lab.checkpoint_io import AtomicCheckpointIO
 from ae_lab.errors import RunFailed, UserError, whole
 from ae_lab.identity import identity, readable
 from ae_lab.run import RANK, Run
+
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
 
 
 def train(config: DictConfig) -> Run:
@@ -113,6 +123,17 @@ def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
         raise RunFailed(f"{run.path} failed: {why}") from error
 
 
+def skip_idle_hooks(callbacks: Sequence[pl.Callback]) -> None:
+    """Take from callbacks what they inherit and leave empty of the hooks of a training step.
+
+    Lightning would call each in each step; what cannot be called it skips.
+    """
+    for callback in callbacks:
+        for hook in STEP_HOOKS:
+            if getattr(type(callback), hook) is getattr(pl.Callback, hook):
+                setattr(callback, hook, None)
+
+
 class NoProfiler(PassThroughProfiler):
     """Profiles nothing, and builds no context manager for it some fifty times a step."""
 
@@ -142,7 +163,7 @@ def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     try:
-        return instantiate(
+        trainer = instantiate(
             config.trainer,
             precision=resolved_precision(config),
             logger=list(instantiate(config.logger).values()) if RANK == 0 else False,
@@ -157,6 +178,8 @@ def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
         ):
             raise UserError(str(error.__cause__)) from error
         raise
+    skip_idle_hooks(trainer.callbacks)
+    return trainer
 
 
 def finish(trainer: pl.Trainer, run: Run, model) -> None:
