@@ -23,6 +23,7 @@ class Pass:
     clean: Tensor  # (B, C, H, W), pixels in [0, 1]
     seen: Tensor  # (B, C, H, W), what the encoder got
     label: Tensor  # (B, K)
+    # A bottleneck that draws several codes for each image puts them on a first axis of these three:
     code: Tensor  # (B, latent) or (B, latent, h, w)
     raw: Tensor  # (B, C, H, W), the decoder's values before the output map
     reconstruction: Tensor  # (B, C, H, W), pixels, of the dtype of clean
@@ -38,16 +39,15 @@ class Pass:
 class Autoencoder(pl.LightningModule):
     """An autoencoder made of parts; see the package's `conf/model/` for families.
 
-    f, s = encoder([seen; y]),  z = bottleneck(f)
+    f, s = encoder([seen; y]),  z = bottleneck(f, y)
     reconstruction = output(decoder([z; y], s), seen)
 
     where y, the label, goes to the decoder if `conditional` and to the encoder if
     `condition_encoder`, and s is what some encoders hand over past the code. Parts come as
     functions of what only their neighbours know: `encoder(shape)` with an attribute `features`,
-    the shape of f, `bottleneck(features)` with an attribute `shape`, that of z,
+    the shape of f, `bottleneck(features, classes)` with an attribute `shape`, that of z,
     `decoder(code, shape)`, which `needs` by name what the encoder `hands_over`,
-    `optimizer(parameters)` and
-    `scheduler(optimizer, total_steps)`.
+    `optimizer(parameters)` and `scheduler(optimizer, total_steps)`.
 
     Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
     steps of this module and travels in its checkpoints.
@@ -76,9 +76,25 @@ class Autoencoder(pl.LightningModule):
         self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
         channels, *size = shape
         self.encoder = encoder((channels + classes * condition_encoder, *size))
-        self.bottleneck = bottleneck(self.encoder.features)
+        self.bottleneck = bottleneck(self.encoder.features, classes)
         first, *rest = self.bottleneck.shape
         self.decoder = decoder((first + classes * conditional, *rest), shape)
+        self.output = layers.output(output)
+        self.objective = objective
+        self.check_parts()
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
+        self.steps, self.total_steps = 0, 1
+        self.passed = 0  # values that reach the decoder per image, once known
+        self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
+        self.counted = 0
+
+    def check_parts(self) -> None:
+        """See that each part gets what it needs from the others.
+
+        Raises:
+            UserError: one does not.
+        """
         if self.encoder.hands_over != self.decoder.needs:
             given, needed = (
                 " and ".join(names) or "nothing"
@@ -88,14 +104,16 @@ class Autoencoder(pl.LightningModule):
                 f"the encoder hands over {given} beside the code and the decoder takes {needed}: "
                 "set model.encoder and model.decoder alike (down=pool and up=unpool, or skips)"
             )
-        self.output = layers.output(output)
-        self.objective = objective
-        self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
-        self.steps = 0
-        self.passed = 0  # values that reach the decoder per image, once known
-        self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
-        self.counted = 0
+        if missing := self.objective.needs - self.bottleneck.adds:
+            raise UserError(
+                f"the objective needs the {' and '.join(sorted(missing))} of a random code, and "
+                f"{type(self.bottleneck).__name__} has none: take model=vae, or objective=mse"
+            )
+        if self.objective.needs and self.decoder.needs:
+            raise UserError(
+                f"the objective weighs the code, but {' and '.join(sorted(self.decoder.needs))} "
+                "pass it by: take a model whose code is all that its decoder gets"
+            )
 
     def __setattr__(self, name: str, value) -> None:
         # Lightning notes some forty times a step which hook it is in, and a module's own
@@ -105,35 +123,57 @@ class Autoencoder(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def encode(self, seen: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor], tuple]:
+    def encode(
+        self, seen: Tensor, label: Tensor, draw: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], tuple]:
         """The code, what the bottleneck adds to it, and what the decoder gets beside it."""
         if self.condition_encoder:
             seen = layers.join_label(seen, label)
         features, beside = self.encoder(seen)
-        return *self.bottleneck(features), beside
+        return *self.bottleneck(features, label, draw), beside
 
     def decode(self, code: Tensor, label: Tensor, beside: Sequence[Tensor] = ()) -> Tensor:
-        """Code (B, ...) → the decoder's raw values (B, C, H, W); `self.output` makes pixels."""
+        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels."""
+        if several := code.shape[: -len(self.bottleneck.shape) - 1]:
+            label = label.expand(*several, *label.shape).flatten(0, -2)
+            return self.decode(code.flatten(0, 1), label).unflatten(0, (*several, -1))
         return self.decoder(layers.join_label(code, label) if self.conditional else code, beside)
 
-    def forward(self, batch: Batch) -> Pass:
-        code, extras, beside = self.encode(batch.seen, batch.label)
+    def forward(self, batch: Batch, draw: bool | None = None) -> Pass:
+        """One pass; a random code is drawn where asked to, in training if it is not said."""
+        draw = self.training if draw is None else draw
+        code, extras, beside = self.encode(batch.seen, batch.label, draw)
         raw = self.decode(code, batch.label, beside)
         pixels = self.output(raw, batch.seen).to(batch.clean.dtype)
         return Pass(batch.clean, batch.seen, batch.label, code, raw, pixels, extras, beside)
 
     @property
     def generates(self) -> bool:
-        """Whether random codes make images: the code is all the decoder needs, and can be drawn."""
+        """Whether random codes make images: the code is a vector and all that the decoder needs."""
         alone = not self.decoder.needs and self.output is not layers.residual
-        return alone and hasattr(self.bottleneck, "sample")
+        return alone and len(self.bottleneck.shape) == 1
+
+    @property
+    def random(self) -> bool:
+        """Whether a pass draws its code."""
+        return bool(self.bottleneck.adds)
+
+    @property
+    def monitor(self) -> str:
+        """The metric by which the best checkpoint is chosen: a bound has no other measure."""
+        return "val/loss" if self.objective.needs else "val/mse"
+
+    @property
+    def progress(self) -> float:
+        """The share of all training steps that are done."""
+        return self.steps / self.total_steps
 
     # Training
 
     def configure_optimizers(self):
         optimizer = self.make_optimizer(self.parameters())
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        scheduler = self.make_scheduler(optimizer, total_steps=total)
+        self.total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def configure_gradient_clipping(
@@ -189,7 +229,8 @@ class Autoencoder(pl.LightningModule):
             f"{stage}/{name}": value / total[-1] for name, value in zip(names, total, strict=False)
         }
 
-    # Validation and test: in float32, so that figures do not depend on the training's precision
+    # Validation and test: in float32, so that figures do not depend on the training's precision.
+    # Images are judged as the mean code has them, a bound by codes drawn alike in every epoch.
 
     def on_validation_epoch_start(self) -> None:
         # Validation comes at the end of a training epoch, whose sums are complete by now.
@@ -198,10 +239,13 @@ class Autoencoder(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         self.reset()
 
-    def evaluate(self, batch: Batch) -> None:
+    def evaluate(self, batch: Batch, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            out = self(batch)
-            loss, terms = self.objective(out, self)
+            out = drawn = self(batch, draw=False)
+            if self.random:
+                reseed(self.device, "evaluate", batch_idx, self.global_rank)
+                drawn = self(batch, draw=True)
+            loss, terms = self.objective(drawn, self)
             measured = image_metrics(out.reconstruction, out.clean)
         self.add({"loss": loss, **terms}, batch)
         self.passed = out.passed
@@ -209,10 +253,10 @@ class Autoencoder(pl.LightningModule):
             self.sums[name] = self.sums.get(name, 0) + values.sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate(batch)
+        self.evaluate(batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate(batch)
+        self.evaluate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         means = self.means("val")

@@ -1,57 +1,125 @@
-"""Bottlenecks: from the encoder's features to the code, and from chance to codes that decode."""
+"""Bottlenecks: from the encoder's features to the code.
 
+A bottleneck is made as `bottleneck(features, classes)` and has a `shape`, the code's, and `adds`,
+the names of what it tells the objective. `forward(features, label, draw)` returns the code and
+what it tells.
+"""
+
+import math
 from collections.abc import Sequence
 from math import prod
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ae_lab.errors import whole
+from ae_lab.errors import choose, whole
 from ae_lab.nets.layers import linear
 
 
 class Deterministic(nn.Module):
     """z = W·features + b, of `latent` dimensions, with no limit on where a code may lie.
 
-    Such a code has no prior of its own. To generate, the bottleneck draws from a normal
-    distribution with the mean and the full covariance of the training codes (`fit`).
-
     Raises:
         UserError: latent is not a whole number of at least 1.
     """
 
-    def __init__(self, features: Sequence[int], latent: int):
+    adds = frozenset()
+
+    def __init__(self, features: Sequence[int], classes: int, latent: int):
         super().__init__()
-        self.latent = whole("latent", latent)
-        self.shape = (latent,)
+        self.shape = (whole("latent", latent),)
         self.head = linear(prod(features), latent)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (B, ...) → code (B, latent) and what the objective may want to know of it."""
+    def forward(
+        self, features: Tensor, label: Tensor, draw: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) → code (B, latent)."""
         return self.head(features.flatten(1)), {}
-
-    def fit(self, codes: Tensor) -> None:
-        """Learn where codes (N, latent) lie; needed before `sample`."""
-        self.mean = codes.mean(0)
-        # The jitter keeps the factorisation possible where a dimension of the code has died.
-        jitter = 1e-6 * torch.eye(self.latent, device=codes.device)
-        self.scale = torch.linalg.cholesky(codes.T.cov().reshape(jitter.shape) + jitter)
-
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        """n random codes (n, latent): mean + L·ε, ε ~ N(0, I), L·Lᵀ the codes' covariance."""
-        draws = torch.randn(n, self.latent, generator=generator, device=generator.device)
-        return self.mean + draws.to(self.mean.device) @ self.scale.T
 
 
 class Maps(nn.Module):
-    """z = features: the encoder's last maps (B, C, h, w) are the code; `latent` is its C.
+    """z = features: the encoder's last maps (B, C, h, w) are the code; `latent` is its C."""
 
-    Random codes drawn without regard to place would not look like any image's: it has no `sample`.
-    """
+    adds = frozenset()
 
-    def __init__(self, features: Sequence[int]):
+    def __init__(self, features: Sequence[int], classes: int):
         super().__init__()
         self.shape = tuple(features)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, features: Tensor, label: Tensor, draw: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         return features, {}
+
+
+class Gaussian(nn.Module):
+    """q(z | x) = N(μ, diag σ²) with μ and log σ² linear in the features.
+
+    The prior is p(z) = N(0, I), or with `prior=label` p(z | y) = N(m, diag s²), m and log s² linear
+    in the label y. Where it draws, z = μ + σ·ε with ε ~ N(0, I) from the device's generator,
+    `samples` times on a leading axis if that is more than one; else z = μ. It adds, in nats,
+
+        kl         (B, latent)  ½ [(μ - m)²/s² + σ²/s² - 1 - log(σ²/s²)], for each dimension
+        log_ratio  (..., B)     log p(z) - log q(z | x), of the codes at hand
+
+    Source: Kingma & Welling, ICLR 2014; the prior of the label: Sohn, Lee & Yan, NeurIPS 2015.
+
+    Raises:
+        UserError: latent or samples is not a whole number of at least 1; an unknown prior.
+    """
+
+    adds = frozenset({"kl", "log_ratio"})
+
+    def __init__(
+        self,
+        features: Sequence[int],
+        classes: int,
+        latent: int,
+        samples: int = 1,
+        prior: str = "standard",
+    ):
+        super().__init__()
+        self.shape = (whole("latent", latent),)
+        self.samples = whole("samples", samples)
+        self.head = linear(prod(features), 2 * latent, gain=1.0)
+        self.prior_head = choose("prior", prior, {"standard": None, "label": nn.Linear})
+        if self.prior_head:
+            self.prior_head = nn.Linear(classes, 2 * latent, bias=False)
+            nn.init.zeros_(self.prior_head.weight)  # the standard prior, to start with
+
+    def forward(
+        self, features: Tensor, label: Tensor, draw: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) → code (B, latent) or, where it draws several, (samples, B, latent)."""
+        mean, log_variance = self.head(features.flatten(1)).float().chunk(2, dim=1)
+        prior_mean, prior_log_variance = self.prior(label)
+        distance = (mean - prior_mean).square() / prior_log_variance.exp()
+        excess = log_variance - prior_log_variance
+        kl = 0.5 * (distance + excess.exp() - 1 - excess)
+        code = self.draw(mean, log_variance) if draw else mean
+        log_ratio = log_normal(code, prior_mean, prior_log_variance)
+        return code, {"kl": kl, "log_ratio": log_ratio - log_normal(code, mean, log_variance)}
+
+    def draw(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        many = (self.samples,) if self.samples > 1 else ()
+        chance = torch.randn((*many, *mean.shape), device=mean.device)
+        return mean + (0.5 * log_variance).exp() * chance
+
+    def prior(self, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the prior, (B, latent) or (1, latent)."""
+        if self.prior_head is None:
+            nothing = label.new_zeros(1, *self.shape)
+            return nothing, nothing
+        return self.prior_head(label).float().chunk(2, dim=1)
+
+    def sample(self, label: Tensor, generator: Generator) -> Tensor:
+        """One code for each label (n, K) from the prior, (n, latent)."""
+        mean, log_variance = self.prior(label)
+        chance = torch.randn(len(label), *self.shape, generator=generator)
+        return mean + (0.5 * log_variance).exp() * chance.to(mean.device)
+
+
+def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(z; mean, diag exp(log_variance)), summed over the last axis, in nats."""
+    squares = (z - mean).square() / log_variance.exp()
+    return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(-1)

@@ -18,7 +18,7 @@ EMBEDDED = 1000
 
 
 class Checkpoints(Callback):
-    """`last.ckpt` every so many seconds and at the end; `best.ckpt` by `val/mse`.
+    """`last.ckpt` every so many seconds and at the end; `best.ckpt` by the module's `monitor`.
 
     The last holds everything needed to go on, the best the weights alone. Both appear complete
     or not at all (`AtomicCheckpointIO`). A best checkpoint may be younger than the last one: a run
@@ -47,7 +47,7 @@ class Checkpoints(Callback):
             self.save(trainer)
 
     def on_validation_end(self, trainer, module) -> None:
-        score = float(trainer.callback_metrics["val/mse"])
+        score = float(trainer.callback_metrics[module.monitor])
         if trainer.state.fn == "fit" and score < self.best:
             self.best = score
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)

@@ -1,18 +1,18 @@
 """Random codes through a run's decoder.
 
-python -m ae_lab.generate run=outputs/runs/... label=7 n=64
+python -m ae_lab.generate run=outputs/runs/... label=7 n=64 sampler=gmm
 """
 
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
 from ae_lab import config as configuration
 from ae_lab.callbacks import grid
 from ae_lab.errors import UserError, whole
-from ae_lab.randomness import generator
 from ae_lab.restore import restore
 from ae_lab.run import Run
 
@@ -29,7 +29,8 @@ def generate(config: DictConfig) -> Path:
         raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
     n, columns = whole("n", config.n), whole("columns", config.columns)
     restored = restore(Run(Path(config.run)))
-    images = restored.generate(n, config.label, generator(config.seed, "generate"))
+    sampler = config.sampler and instantiate(config.sampler)
+    images = restored.generate(n, config.label, sampler, whole("seed", config.seed, least=0))
     blank = images.new_ones(-n % columns, *images.shape[1:])
     picture = grid(*torch.cat([images, blank]).split(columns))
     return save(picture, target(config, restored.run))
@@ -37,7 +38,10 @@ def generate(config: DictConfig) -> Path:
 
 def target(config: DictConfig, run: Run) -> Path:
     label = "" if config.label is None else f"-label{config.label}"
-    return Path(config.file or run.path / "generated" / f"n{config.n}{label}-seed{config.seed}.png")
+    choice = configuration.choices().get("sampler")
+    sampler = "" if choice in (None, "null") else f"-{choice}"
+    name = f"n{config.n}{label}{sampler}-seed{config.seed}.png"
+    return Path(config.file or run.path / "generated" / name)
 
 
 def save(picture, file: Path) -> Path:

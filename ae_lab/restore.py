@@ -7,10 +7,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.autoencoder import Autoencoder, Pass
-from ae_lab.data.images import Batch, Split, pixels
+from ae_lab.data.images import Batch, EvalLoader, Split
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
+from ae_lab.noise import Noise
+from ae_lab.randomness import generator
 from ae_lab.run import Run
+from ae_lab.samplers import Normal, Sampler
 
 
 @dataclass
@@ -38,20 +41,19 @@ class Restored:
 
     @torch.no_grad()
     def codes(self, split: Split, chunk: int = 2000) -> torch.Tensor:
-        """The codes (N, latent) of a split's clean images."""
-        parts = []
-        for start in range(0, len(split), chunk):
-            clean = pixels(split.images[start : start + chunk])
-            label = split.labels[start : start + chunk].float()
-            parts.append(self.model.encode(clean, label)[0])
-        return torch.cat(parts)
+        """The codes (N, latent) of a split's clean images, the mean ones where codes are random."""
+        loader = EvalLoader(split, Noise(), "codes", chunk, binary=self.data.binary)
+        return torch.cat([self.model.encode(b.clean, b.label)[0] for b in loader])
 
     @torch.no_grad()
-    def generate(self, n: int, label: int | None, generator: torch.Generator) -> torch.Tensor:
+    def generate(
+        self, n: int, label: int | None, sampler: Sampler | None, seed: int
+    ) -> torch.Tensor:
         """n random codes through the decoder, (n, C, H, W): with the label given, or each in turn.
 
-        A conditional model draws z from p(z | y), fitted on the training codes of that label: its
-        decoder has never met a code from where no image of that label lies.
+        Codes come from the sampler, fitted on the training codes, of each label apart if the model
+        is conditional: its decoder has never met a code from where no image of that label lies.
+        With no sampler they come from the model's prior, or a normal distribution if it has none.
 
         Raises:
             UserError: a label for a model that takes none, or one that does not exist; a model
@@ -62,28 +64,37 @@ class Restored:
                 f"{self.run.path} cannot generate: its reconstructions are made of more than a "
                 "vector (skip connections, indices, the seen image): take model=mlp or model=cnn"
             )
-        train = self.data.split("train")
-        classes = train.labels.shape[1]
+        classes = self.data.split("train").labels.shape[1]
         if label is not None and not self.model.conditional:
             raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
         if label is not None and label not in range(classes):
             raise UserError(f"label={label} does not exist: give 0 to {classes - 1}")
-        bottleneck, trained = self.model.bottleneck, self.codes(train)
         asked = torch.arange(n) % classes if label is None else torch.full((n,), label)
-        if self.model.conditional:
-            codes = torch.empty(n, bottleneck.latent)
-            for y in asked.unique().tolist():
-                if int(train.labels[:, y].sum()) < 2:
-                    raise UserError(
-                        f"label {y} has too few training images to learn where its codes lie"
-                    )
-                bottleneck.fit(trained[train.labels[:, y] > 0])
-                codes[asked == y] = bottleneck.sample(int((asked == y).sum()), generator)
-        else:
-            bottleneck.fit(trained)
-            codes = bottleneck.sample(n, generator)
         hot = torch.nn.functional.one_hot(asked, classes).float()
+        chance = generator(seed, "generate")
+        if sampler is None and self.model.random:
+            codes = self.model.bottleneck.sample(hot, chance)
+        else:
+            codes = self.fitted(sampler or Normal(), asked, seed, chance)
         return self.model.output(self.model.decode(codes, hot), None)
+
+    def fitted(
+        self, sampler: Sampler, asked: torch.Tensor, seed: int, chance: torch.Generator
+    ) -> torch.Tensor:
+        """A random code for each label asked for, by a sampler fitted on the training codes."""
+        train = self.data.split("train")
+        trained = self.codes(train)
+        if not self.model.conditional:
+            sampler.fit(trained, seed)
+            return sampler.sample(len(asked), chance)
+        codes = trained.new_empty(len(asked), trained.shape[1])
+        for y in asked.unique().tolist():
+            try:
+                sampler.fit(trained[train.labels[:, y] > 0], seed)
+            except UserError as error:
+                raise UserError(f"label {y}: {error}") from error
+            codes[asked == y] = sampler.sample(int((asked == y).sum()), chance)
+        return codes
 
 
 def check_data(run: Run, data: ImageData) -> None:

@@ -6,7 +6,7 @@ outputs/runs/<run>/
     status.json         running · done · failed · interrupted, and why
     metrics.json        the test metrics of the best checkpoint, parameters, seconds
     history.csv         one row an epoch
-    checkpoints/        last.ckpt to go on from, best.ckpt by val/mse
+    checkpoints/        last.ckpt to go on from, best.ckpt by val/mse, or by a bound
     environment.json    versions, device, commit
     events.out.*        TensorBoard
 """

@@ -102,7 +102,7 @@ def claim(config: DictConfig, images) -> tuple[Run, dict]:
 def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
     """Train from the last checkpoint or from the start, test the best, write the record."""
     last = None if config.force else run.load_checkpoint(run.last)
-    trainer = build_trainer(config, run, step=last["global_step"] if last else 0)
+    trainer = build_trainer(config, run, last["global_step"] if last else 0, model.monitor)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     run.begin(config, hydra, record, device=str(trainer.strategy.root_device))
     tell(f"resumed at step {last['global_step']}: {run.path}" if last else f"new: {run.path}")
@@ -143,7 +143,7 @@ class NoProfiler(PassThroughProfiler):
         return self.nothing
 
 
-def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
+def build_trainer(config: DictConfig, run: Run, step: int, monitor: str = "val/mse") -> pl.Trainer:
     """Lightning's trainer with the run's loggers and callbacks.
 
     Raises:
@@ -159,7 +159,7 @@ def build_trainer(config: DictConfig, run: Run, step: int) -> pl.Trainer:
     ]
     if config.early_stopping is not None:
         patience = whole("early_stopping", config.early_stopping)
-        callbacks.append(EarlyStopping("val/mse", patience=patience))
+        callbacks.append(EarlyStopping(monitor, patience=patience))
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     try:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from ae_lab import config
-from ae_lab.bottleneck import Deterministic
 from ae_lab.data.images import Batch
 from ae_lab.errors import UserError
 from ae_lab.nets.layers import ACTIVATIONS, OUTPUTS, join_label
 from ae_lab.objective import BernoulliLikelihood, Objective, SquaredError
+from ae_lab.samplers import Normal
 
 
 def build(*overrides: str):
@@ -143,9 +143,9 @@ def test_random_codes_have_the_moments_of_the_training_codes():
     torch.manual_seed(0)
     mixing = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.3, 0.0], [-0.5, 0.2, 2.0]])
     codes = torch.randn(5000, 3) @ mixing.T + torch.tensor([1.0, -2.0, 3.0])
-    bottleneck = Deterministic((4,), 3)
-    bottleneck.fit(codes)
-    drawn = bottleneck.sample(50_000, torch.Generator().manual_seed(0))
+    sampler = Normal()
+    sampler.fit(codes, seed=0)
+    drawn = sampler.sample(50_000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.03, rtol=0)
     torch.testing.assert_close(drawn.T.cov(), codes.T.cov(), atol=0.1, rtol=0)
 

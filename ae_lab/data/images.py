@@ -89,6 +89,11 @@ def pixels(images: Tensor) -> Tensor:
     return images / 255
 
 
+def binarised(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Each pixel 1 with the probability that is its gray level, else 0."""
+    return torch.bernoulli(clean, generator=generator)
+
+
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Each image (B, C, H, W) moved by up to `most` pixels along each axis, zeros moving in."""
     count, _, height, width = images.shape
@@ -113,7 +118,7 @@ class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
     `shift` moves each image by up to so many pixels, anew each time it is shown; `flip` mirrors
-    half of them left to right.
+    half of them left to right; with `binary` pixels are drawn, anew each time too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
@@ -135,6 +140,7 @@ class TrainLoader:
         world_size: int = 1,
         shift: int = 0,
         flip: bool = False,
+        binary: bool = False,
     ):
         if batch_size % world_size:
             raise UserError(
@@ -145,7 +151,7 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
-        self.shift, self.flip = shift, flip
+        self.shift, self.flip, self.binary = shift, flip, binary
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -167,6 +173,8 @@ class TrainLoader:
             if self.flip:
                 images = flipped(images, self.generator)
             clean = pixels(images)
+            if self.binary:
+                clean = binarised(clean, self.generator)
             seen, side = self.noise(clean, self.generator)
             yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)
 
@@ -174,15 +182,24 @@ class TrainLoader:
 class EvalLoader:
     """Batches in order, each image with its own noise, the same for every model, seed and device.
 
-    The noise of an image is drawn once, on the CPU, by a generator seeded by the split's name and
-    the image's index, and kept.
+    What is random of an image, its noise and with `binary` its pixels, is drawn once, on the CPU,
+    by a generator seeded by the split's name and the image's index, and kept.
     """
 
     def __init__(
-        self, split: Split, noise: Noise, name: str, batch_size: int, rank: int, world_size: int
+        self,
+        split: Split,
+        noise: Noise,
+        name: str,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        binary: bool = False,
     ):
         self.split, self.noise, self.name, self.batch_size = split, noise, name, batch_size
+        self.binary = binary
         self.mine = range(rank, len(split), world_size)
+        self.clean: Tensor | None = None
         self.seen: Tensor | None = None
         self.side: Tensor | None = None
 
@@ -190,19 +207,24 @@ class EvalLoader:
         return -(-len(self.mine) // self.batch_size)
 
     def draw(self) -> None:
-        """Corrupt the whole split, image by image."""
-        if type(self.noise) is Noise:
+        """Make pixels of the whole split and corrupt them, image by image."""
+        if type(self.noise) is Noise and not self.binary:
             return
         chance = torch.Generator()
-        seen, side = [], []
+        drawn = []
         for index in range(len(self.split)):
+            clean = pixels(self.split.images[index : index + 1].cpu())
+            if self.binary:
+                chance.manual_seed(derive(self.name, "pixels", index))
+                clean = binarised(clean, chance)
             chance.manual_seed(derive(self.name, "noise", index))
-            one = self.noise(pixels(self.split.images[index : index + 1].cpu()), chance)
-            seen.append(one[0])
-            side.append(one[1])
+            drawn.append((clean, *self.noise(clean, chance)))
         device = self.split.images.device
-        self.seen = torch.cat(seen).to(device)
-        self.side = None if side[0] is None else torch.cat(side).to(device)
+        clean, self.seen, self.side = (
+            None if parts[0] is None else torch.cat(parts).to(device)
+            for parts in zip(*drawn, strict=True)
+        )
+        self.clean = clean if self.binary else None  # else it is at hand
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seen is None:
@@ -210,7 +232,7 @@ class EvalLoader:
         for start in range(0, len(self.mine), self.batch_size):
             part = self.mine[start : start + self.batch_size]
             index = torch.tensor(part, device=self.split.images.device)
-            clean = pixels(self.split.images[index])
+            clean = pixels(self.split.images[index]) if self.clean is None else self.clean[index]
             seen = clean if self.seen is None else self.seen[index]
             side = None if self.side is None else self.side[index]
             yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)

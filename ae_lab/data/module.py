@@ -17,7 +17,8 @@ class ImageData(pl.LightningDataModule):
 
     `batch_size` counts over all devices. `limit` caps each split at its first images. `shift` moves
     training images by up to so many pixels, which keeps large codes from learning them by heart;
-    `flip` mirrors half of them.
+    `flip` mirrors half of them. With `binary` each pixel is 0 or 1, drawn with its gray level
+    as the probability: anew at every step in training, once for all in validation and test.
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
@@ -35,12 +36,13 @@ class ImageData(pl.LightningDataModule):
         limit: int | None = None,
         shift: int = 0,
         flip: bool = False,
+        binary: bool = False,
     ):
         super().__init__()
         self.noise, self.seed = noise, whole("seed", seed, least=0)
         self.batch_size = whole("batch_size", batch_size)
         self.shift = whole("data.shift", shift, least=0)
-        self.flip = flip
+        self.flip, self.binary = flip, binary
         self.images = source.limited(limit if limit is None else whole("data.limit", limit))
         found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
         if found != (*shape, classes):
@@ -63,7 +65,7 @@ class ImageData(pl.LightningDataModule):
         """
         choose("split", name, dict.fromkeys(SPLITS))
         split = self.split(name).first(n)
-        return next(iter(EvalLoader(split, self.noise, name, len(split), rank=0, world_size=1)))
+        return next(iter(EvalLoader(split, self.noise, name, len(split), binary=self.binary)))
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device, once."""
@@ -74,7 +76,7 @@ class ImageData(pl.LightningDataModule):
             batch = max(1, min(EVAL_IMAGES, EVAL_PIXELS // self.images.test.images[0].numel()))
             self.on_device = {name: self.split(name).to(device) for name in SPLITS}
             self.loaders = {
-                name: EvalLoader(self.on_device[name], self.noise, name, batch, *ranks)
+                name: EvalLoader(self.on_device[name], self.noise, name, batch, *ranks, self.binary)
                 for name in ("val", "test")
             }
 
@@ -91,6 +93,7 @@ class ImageData(pl.LightningDataModule):
             world_size=trainer.world_size,
             shift=self.shift,
             flip=self.flip,
+            binary=self.binary,
         )
 
     def val_dataloader(self) -> EvalLoader:

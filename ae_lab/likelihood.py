@@ -1,0 +1,99 @@
+"""How probable a variational run finds images: bounds on log p(x), in nats.
+
+    python -m ae_lab.likelihood run=outputs/runs/... samples=5000 n=1000
+
+The data is the run's own. For figures that compare with the literature on MNIST, train with
+`data.binary=true`: the test set is then one draw of its own, seeded, not the field's file.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.table import Table
+from torch import Tensor
+
+from ae_lab import config as configuration
+from ae_lab.data.images import Batch
+from ae_lab.errors import UserError, whole
+from ae_lab.evaluate import standard_error
+from ae_lab.randomness import reseed
+from ae_lab.restore import Restored, restore
+from ae_lab.run import Run, write_json
+from ae_lab.runs import print_wide
+
+CODES_AT_ONCE = 20_000
+
+
+def likelihood(config: DictConfig) -> dict[str, float]:
+    """The mean over n test images of the ELBO and of the importance-weighted bound.
+
+    Raises:
+        UserError: no run named, or one whose model has no likelihood.
+    """
+    if config.run is None:
+        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
+    n, samples = whole("n", config.n), whole("samples", config.samples)
+    restored = restore(Run(Path(config.run)))
+    if restored.model.objective.likelihood is None or not restored.model.random:
+        raise UserError(f"{restored.run.path} has no likelihood: take model=vae or model=iwae")
+    batch = restored.data.evaluated(config.split, n)
+    reseed(restored.model.device, whole("seed", config.seed, least=0), "likelihood")
+    elbo, bound = bounds(restored, batch, samples)
+    found = {
+        "n": len(elbo),
+        "samples": samples,
+        "elbo": float(elbo.mean()),
+        "elbo/se": standard_error(elbo),
+        "log_p": float(bound.mean()),
+        "log_p/se": standard_error(bound),
+    }
+    show(restored, config.split, found)
+    file = restored.run.path / "evaluated" / f"likelihood-{config.split}-{len(elbo)}-{samples}.json"
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, found)
+    print(file)
+    return found
+
+
+@torch.no_grad()
+def bounds(restored: Restored, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+    """For each image (B,): the mean over codes of log w, and log of the mean of w,
+
+        w = p(x | z) p(z) / q(z | x),  z ~ q(z | x).
+
+    The first estimates the ELBO, the second is the bound of Burda et al. with so many codes.
+    """
+    model, scored = restored.model, []
+    at_once = max(1, min(samples, CODES_AT_ONCE))
+    for start in range(0, len(batch.index), max(1, CODES_AT_ONCE // at_once)):
+        part = batch.part(slice(start, start + max(1, CODES_AT_ONCE // at_once)))
+        weights = []
+        for done in range(0, samples, at_once):
+            model.bottleneck.samples = min(at_once, samples - done)
+            out = model(part, draw=True)
+            log_p = model.objective.likelihood.log_density(out, model)
+            weights.append((log_p + out.extras["log_ratio"]).reshape(-1, len(part.index)))
+        log_w = torch.cat(weights)
+        scored.append((log_w.mean(0), log_w.logsumexp(0) - math.log(samples)))
+    elbo, bound = (torch.cat(values) for values in zip(*scored, strict=True))
+    return elbo, bound
+
+
+def show(restored: Restored, split: str, found: dict[str, float]) -> None:
+    title = f"{restored.run.name}, {found['n']} images of the {split} split"
+    drawn = Table(title=f"{title} of {restored.data.images.title}", title_justify="left")
+    for heading in ("bound on log p(x)", "nats", "± standard error"):
+        drawn.add_column(heading)
+    for name, key in (("ELBO", "elbo"), (f"IWAE, {found['samples']:,} codes", "log_p")):
+        drawn.add_row(name, f"{found[key]:.2f}", f"{found[f'{key}/se']:.2f}")
+    print_wide(drawn)
+
+
+def main() -> None:
+    configuration.launch(configuration.guarded(likelihood), "likelihood")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Where random codes come from: `fit(codes, seed)`, then `sample(n, generator)`.
+
+They make a generator of any autoencoder whose code is a vector. The prior of a random bottleneck
+needs none of them. A new sampler is one class and a file in `conf/sampler/`.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from ae_lab.errors import UserError, whole
+
+
+class Sampler(Protocol):
+    def fit(self, codes: Tensor, seed: int) -> None:
+        """Learn where codes (N, latent) lie.
+
+        Raises:
+            UserError: they are too few.
+        """
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """n random codes (n, latent)."""
+
+
+class Normal:
+    """N(m, S) with the mean m and the full covariance S of the training codes."""
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        if len(codes) < 2:
+            raise UserError(f"{len(codes)} training images do not say where codes lie")
+        self.mean = codes.mean(0)
+        # The jitter keeps the factorisation possible where a dimension of the code has died.
+        jitter = 1e-6 * torch.eye(codes.shape[1])
+        self.scale = torch.linalg.cholesky(codes.T.cov().reshape(jitter.shape) + jitter)
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.scale.T
+
+
+class Mixture:
+    """Σ over k of π_k N(m_k, S_k), full covariances, fitted by expectation-maximisation.
+
+    Source: Ghosh et al., ICLR 2020, who generate from deterministic autoencoders with it.
+
+    Raises:
+        UserError: components is not a whole number of at least 1.
+    """
+
+    def __init__(self, components: int = 10):
+        self.components = whole("components", components)
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        from sklearn.mixture import GaussianMixture
+
+        if len(codes) < 2 * self.components:
+            raise UserError(
+                f"{len(codes)} training images are too few for a mixture of {self.components}: "
+                f"give sampler.components={max(1, len(codes) // 2)}, or sampler=normal"
+            )
+        fitted = GaussianMixture(self.components, reg_covar=1e-6, random_state=seed)
+        fitted.fit(codes.double().numpy())
+        self.weights = torch.from_numpy(fitted.weights_)
+        self.means = torch.from_numpy(fitted.means_).float()
+        self.scales = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_)).float()
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        draws = torch.randn(n, self.means.shape[1], 1, generator=generator)
+        return self.means[k] + (self.scales[k] @ draws).squeeze(2)

@@ -1,0 +1,203 @@
+"""Variational families: bounds against closed forms, samplers against what they were given."""
+
+import json
+import math
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+from ae_lab import config
+from ae_lab.bottleneck import Gaussian
+from ae_lab.data.images import Batch, EvalLoader, Split, TrainLoader
+from ae_lab.errors import UserError
+from ae_lab.likelihood import bounds
+from ae_lab.noise import Noise
+from ae_lab.objective import KL, ImportanceBound
+from ae_lab.restore import Restored
+from ae_lab.samplers import Mixture
+
+
+def build(*overrides: str):
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return instantiate(compose("config", overrides=["data=mnist5k", *overrides]).model)
+
+
+def batch_of(n: int, *shape: int) -> Batch:
+    chance = torch.Generator().manual_seed(0)
+    clean = torch.rand(n, *(shape or (1, 28, 28)), generator=chance)
+    return Batch(clean, clean, torch.eye(10)[torch.arange(n) % 10], torch.arange(n))
+
+
+def gaussian(prior: str, samples: int = 1) -> tuple[Gaussian, torch.Tensor, torch.Tensor]:
+    """A bottleneck with weights of some size, features and labels for it."""
+    torch.manual_seed(0)
+    bottleneck = Gaussian((6,), 3, latent=4, samples=samples, prior=prior)
+    if bottleneck.prior_head:
+        torch.nn.init.normal_(bottleneck.prior_head.weight)
+    return bottleneck, torch.randn(5, 6), torch.eye(3)[[0, 1, 2, 1, 0]]
+
+
+def distributions(bottleneck, features, label):
+    """q(z | x) and p(z), as PyTorch has them."""
+    mean, log_variance = bottleneck.head(features).chunk(2, 1)
+    posterior = Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
+    mean, log_variance = bottleneck.prior(label)
+    scale = (0.5 * log_variance).exp().expand(5, -1)
+    return posterior, Independent(Normal(mean.expand(5, -1), scale), 1)
+
+
+@pytest.mark.parametrize("prior", ["standard", "label"])
+def test_the_divergence_is_the_closed_form_and_what_chance_gives(prior):
+    bottleneck, features, label = gaussian(prior, samples=20_000)
+    code, extras = bottleneck(features, label, draw=True)
+    posterior, before = distributions(bottleneck, features, label)
+    torch.testing.assert_close(extras["kl"].sum(1), kl_divergence(posterior, before))
+    expected = before.log_prob(code) - posterior.log_prob(code)
+    torch.testing.assert_close(extras["log_ratio"], expected, atol=1e-4, rtol=1e-4)
+    error = extras["log_ratio"].std(0) / math.sqrt(20_000)
+    assert ((-extras["log_ratio"].mean(0) - extras["kl"].sum(1)).abs() < 5 * error).all()
+
+
+def test_codes_are_drawn_in_training_and_the_mean_else():
+    bottleneck, features, label = gaussian("standard", samples=3)
+    mean = bottleneck.head(features)[:, :4]
+    assert torch.equal(bottleneck(features, label, draw=False)[0], mean)
+    drawn = bottleneck(features, label, draw=True)[0]
+    assert drawn.shape == (3, 5, 4)
+    assert not torch.equal(drawn[0], drawn[1])
+    model = build("model=vae", "hidden=[8]")
+    batch = batch_of(3)
+    assert not torch.equal(model(batch).code, model(batch).code)
+    assert torch.equal(model.eval()(batch).code, model(batch).code)
+
+
+def test_samples_of_the_prior_are_those_of_their_label():
+    bottleneck, _, _ = gaussian("label")
+    label = torch.eye(3)[torch.arange(30_000) % 3]
+    with torch.no_grad():
+        drawn = bottleneck.sample(label, torch.Generator().manual_seed(0))
+        mean, log_variance = bottleneck.prior(torch.eye(3))
+    for y in range(3):
+        mine = drawn[label[:, y] > 0]
+        scale = (0.5 * log_variance[y]).exp()
+        torch.testing.assert_close(mine.mean(0) / scale, mean[y] / scale, atol=0.05, rtol=0)
+        torch.testing.assert_close(mine.std(0) / scale, torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_the_importance_bound_is_the_elbo_with_one_code_and_grows_with_their_number():
+    model, batch = build("model=iwae", "hidden=[20]", "latent=3"), batch_of(4)
+    bound = ImportanceBound(model.objective.likelihood)
+
+    def mean_bound(samples: int, repeats: int) -> float:
+        model.bottleneck.samples = samples
+        with torch.no_grad():
+            return -sum(float(bound(model(batch), model)) for _ in range(repeats)) / repeats
+
+    torch.manual_seed(0)
+    model.bottleneck.samples = 1
+    out = model(batch)
+    elbo = (-model.objective.likelihood(out, model) + out.extras["log_ratio"].mean()).item()
+    assert -float(bound(out, model)) == pytest.approx(elbo)
+    one, few, many = mean_bound(1, 2000), mean_bound(5, 400), mean_bound(100, 20)
+    assert one < few < many
+
+
+def test_the_bounds_of_a_linear_model_meet_its_exact_likelihood():
+    """x = W·z + b + σ·ε is normal with covariance W·Wᵀ + σ²·I, whatever the encoder says."""
+    words = ["hidden=[]", "output=linear", "objective=elbo_gaussian", "data.shape=[1,2,3]"]
+    model = build("model=vae", "latent=2", "objective.reconstruction.sigma=0.5", *words).eval()
+    batch = batch_of(6, 1, 2, 3)
+    with torch.no_grad():
+        model.decoder.to_pixels.weight.mul_(0.5)
+        weight, bias = model.decoder.to_pixels.weight, model.decoder.to_pixels.bias
+        exact = MultivariateNormal(bias, weight @ weight.T + 0.25 * torch.eye(6))
+    torch.manual_seed(0)
+    elbo, bound = bounds(Restored(None, model, None, None), batch, 50_000)
+    exact = exact.log_prob(batch.clean.flatten(1))
+    torch.testing.assert_close(bound, exact, atol=0.05, rtol=0)
+    assert (elbo < exact).all()
+
+
+def test_the_weight_of_the_divergence_rises_in_training_alone():
+    model, term = build("model=vae"), KL(weight=4.0, warmup=0.5)
+    model.steps, model.total_steps = 25, 100
+    assert term.weigh(model) == pytest.approx(2.0)
+    assert term.weigh(model.eval()) == 4.0
+    model.train().steps = 50
+    assert term.weigh(model) == 4.0
+
+
+def test_free_nats_leave_a_weak_dimension_alone():
+    out = build("model=vae", "latent=2")(batch_of(4))
+    out.extras["kl"] = torch.tensor([[0.1, 3.0]] * 4, requires_grad=True)
+    loss = KL(free=0.5)(out, None)
+    assert float(loss.detach()) == pytest.approx(3.5)
+    [gradient] = torch.autograd.grad(loss, out.extras["kl"])
+    assert gradient[:, 0].eq(0).all()
+    assert gradient[:, 1].gt(0).all()
+
+
+@pytest.mark.parametrize("model", ["mlp", "unet", "cnn_skip"])
+def test_a_divergence_of_a_code_that_is_not_random_is_refused(model):
+    with pytest.raises(Exception, match="take model=vae") as caught:
+        build(f"model={model}", "objective=elbo")
+    assert isinstance(config.root(caught.value), UserError)
+
+
+def test_a_divergence_of_a_code_that_is_passed_by_is_refused():
+    with pytest.raises(Exception, match="pass it by") as caught:
+        build("model=cnn_vae", "model.encoder.skips=true", "model.decoder.skips=true")
+    assert isinstance(config.root(caught.value), UserError)
+
+
+def test_binary_pixels_are_drawn_anew_in_training_and_once_in_validation():
+    gray = torch.arange(256, dtype=torch.uint8).repeat(400, 1).reshape(400, 1, 16, 16)
+    split = Split(gray, torch.ones(400, 1, dtype=torch.uint8))
+
+    def epoch(number):
+        return next(
+            iter(TrainLoader(split, Noise(), 400, 0, lambda: (number, 0), binary=True))
+        ).clean
+
+    first = epoch(0)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(first.mean(0), gray[0] / 255, atol=0.12, rtol=0)
+    assert torch.equal(first, epoch(0))
+    assert not torch.equal(first, epoch(1))
+    whole = next(iter(EvalLoader(split, Noise(), "val", 400, binary=True))).clean
+    parts = list(EvalLoader(split, Noise(), "val", 100, binary=True))
+    assert torch.equal(whole, torch.cat([part.clean for part in parts]))
+    assert all(torch.equal(part.clean, part.seen) for part in parts)
+
+
+def test_a_mixture_draws_from_where_the_codes_are():
+    torch.manual_seed(0)
+    centres = torch.tensor([[5.0, 0.0], [-5.0, 3.0], [0.0, -6.0]])
+    codes = centres[torch.arange(3000) % 3] + 0.3 * torch.randn(3000, 2)
+    mixture = Mixture(components=3)
+    mixture.fit(codes, seed=0)
+    drawn = mixture.sample(3000, torch.Generator().manual_seed(0))
+    nearest = torch.cdist(drawn, centres).min(1)
+    assert nearest.values.max() < 2
+    assert nearest.indices.bincount().min() > 850
+    with pytest.raises(UserError, match=r"sampler\.components=2"):
+        mixture.fit(codes[:4], seed=0)
+
+
+def test_a_variational_run_generates_and_tells_its_likelihood(run, command):
+    trained = run("model=cvae", "data.binary=true", "hidden=[30]", "latent=4", "noise=gaussian")
+    assert {"test/reconstruction", "test/kl", "test/loss"} <= trained.metrics.keys()
+    for sampler in ([], ["sampler=normal"], ["sampler=gmm", "sampler.components=2"]):
+        made = command("generate", f"run={trained.path}", "label=7", "n=8", *sampler)
+        assert made.returncode == 0, made.stderr
+    told = command("likelihood", f"run={trained.path}", "n=20", "samples=50")
+    assert told.returncode == 0, told.stderr
+    found = json.loads((trained.path / "evaluated" / "likelihood-test-20-50.json").read_text())
+    assert found["elbo"] < found["log_p"] < 0
+    plain = run("hidden=[30]")
+    refused = command("likelihood", f"run={plain.path}")
+    assert refused.returncode == 2
+    assert "has no likelihood" in refused.stderr
