@@ -1,8 +1,8 @@
 """A small classifier of a data set's own labels: the judge of generated images.
 
-Trained once on the clean training images and kept in the cache, named by the data's fingerprint and
-by what made it, with a checksum. Its accuracy on real test images is kept with it: what it says of
-generated images means nothing without.
+Trained once on the clean training images and kept in the cache, named by the data's fingerprint
+and by what made it, with a checksum. Its accuracy on real test images is kept with it: what it says
+of generated images means nothing without.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ def empty(images: ImageSet) -> Classifier:
 
 
 def trained(images: ImageSet) -> Classifier:
-    """A new classifier, trained on the CPU's or the GPU's full precision, from a seed of its own."""
+    """A new classifier, trained in full precision from a seed of its own."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = empty(images)

@@ -22,6 +22,7 @@ from ae_lab.fidelity import NEIGHBOURS, frechet, manifold
 from ae_lab.restore import restore
 from ae_lab.run import Run, write_json
 from ae_lab.runs import print_wide
+from ae_lab.train import quiet
 
 HEADINGS = {
     "label accuracy": "{:.3f}",
@@ -58,6 +59,7 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
         "real": scores(judging, test.images[:n] / 255, test.labels[:n].argmax(1), reference),
         choice: scores(judging, images, asked, reference),
     }
+    print(f"the judge is right on {judging.accuracy:.2%} of all real test images")
     show(f"{n} random images of {restored.run.name}, {restored.data.images.title}", found)
     file = restored.run.path / "evaluated" / f"judged-{choice}-n{n}-seed{config.seed}.json"
     file.parent.mkdir(exist_ok=True)
@@ -89,6 +91,7 @@ def show(title: str, found: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
+    quiet()
     configuration.launch(configuration.guarded(judge), "judge")
 
 

@@ -1,0 +1,114 @@
+"""The judge of generated images, and the measures it takes: against closed forms and by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from scipy.linalg import sqrtm
+
+from ae_lab import classifier, config
+from ae_lab.classifier import judge
+from ae_lab.data.images import ImageSet, Split
+from ae_lab.errors import UserError
+from ae_lab.fidelity import frechet, manifold
+
+
+def cloud(n: int, seed: int, dims: int = 4) -> torch.Tensor:
+    return torch.randn(n, dims, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_frechet_distance_is_the_formula_with_a_matrix_root():
+    one, two = cloud(400, 0), cloud(300, 1) @ torch.diag(torch.tensor([1.0, 2, 0.5, 1])) + 1
+    a, b = one.double().numpy(), two.double().numpy()
+    s1, s2 = np.cov(a.T), np.cov(b.T)
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1 + s2 - 2 * sqrtm(s1 @ s2).real)
+    assert frechet(one, two) == pytest.approx(expected, rel=1e-9)
+    assert frechet(one, one) == pytest.approx(0, abs=1e-9)
+    assert frechet(one, one + 3) == pytest.approx(4 * 9, rel=1e-6)
+
+
+def test_spheres_are_counted_as_by_hand():
+    real, generated, k = cloud(60, 0, 2), cloud(50, 1, 2) * 0.7, 3
+
+    def radii(points):
+        return [sorted(float((p - q).norm()) for q in points)[k] for p in points]
+
+    inside = [
+        [float((r - g).norm()) < radius for g in generated]
+        for r, radius in zip(real, radii(real), strict=True)
+    ]
+    inside = np.array(inside)
+    found = manifold(real, generated, k)
+    assert found["precision"] == pytest.approx(inside.any(0).mean())
+    assert found["density"] == pytest.approx(inside.sum(0).mean() / k)
+    assert found["coverage"] == pytest.approx(inside.any(1).mean())
+    turned = manifold(generated, real, k)
+    assert found["recall"] == pytest.approx(turned["precision"])
+
+
+def test_a_generator_that_knows_one_of_two_kinds_is_precise_and_covers_half():
+    kinds = torch.tensor([[20.0] + [0] * 3, [-20.0] + [0] * 3])
+    real = cloud(400, 0) + kinds[torch.arange(400) % 2]
+    found = manifold(real, cloud(400, 1) + kinds[0])
+    assert found["precision"] > 0.9
+    assert found["recall"] < 0.55
+    assert found["coverage"] < 0.55
+    assert manifold(real, real + 100) == {
+        "precision": 0,
+        "recall": 0,
+        "density": 0,
+        "coverage": 0,
+    }
+
+
+@pytest.fixture
+def digits() -> ImageSet:
+    """A thousand embedded digits, to learn from and to be tested on."""
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return instantiate(compose("config", overrides=["data=mnist5k"]).data.source).limited(1000)
+
+
+def test_the_judge_knows_digits_is_trained_once_and_again_if_damaged(
+    digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(classifier.RECIPE, "epochs", 5)
+    first = judge(digits, tmp_path)
+    assert first.accuracy > 0.85
+    assert "once" in capsys.readouterr().out
+    again = judge(digits, tmp_path)
+    assert not capsys.readouterr().out
+    images = digits.test.images[:20] / 255
+    assert torch.equal(first.look(images)[0], again.look(images)[0])
+    features, probability = again.look(images)
+    assert features.shape == (20, classifier.RECIPE["features"])
+    torch.testing.assert_close(probability.sum(1), torch.ones(20))
+    [kept] = tmp_path.glob("*.pt")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert torch.equal(judge(digits, tmp_path).look(images)[0], features)
+
+
+def test_images_without_a_single_label_have_no_judge(digits, tmp_path):
+    two = digits.train.labels.clone()
+    two[0] = 1
+    several = ImageSet("x", "x", Split(digits.train.images, two), digits.val, digits.test)
+    with pytest.raises(UserError, match="no single label"):
+        judge(several, tmp_path)
+
+
+def test_a_run_is_judged_beside_real_images(run, command, tmp_path):
+    trained = run("conditional=true", "hidden=[30]", "latent=4")
+    cache = {"AE_LAB_CACHE": str(tmp_path / "cache")}
+    done = command("judge", f"run={trained.path}", "n=60", "sampler=normal", **cache)
+    assert done.returncode == 0, done.stderr
+    assert "all real test images" in done.stdout
+    assert not done.stderr
+    file = trained.path / "evaluated" / "judged-normal-n60-seed0.json"
+    found = json.loads(file.read_text())
+    assert found["real"]["frechet"] < found["normal"]["frechet"]
+    assert found["real"]["label accuracy"] > found["normal"]["label accuracy"]
+    few = command("judge", f"run={trained.path}", "n=3", **cache)
+    assert few.returncode == 2
+    assert "too few" in few.stderr
