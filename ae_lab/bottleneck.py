@@ -93,17 +93,10 @@ class Gaussian(nn.Module):
         """Features (B, ...) → code (B, latent) or, where it draws several, (samples, B, latent)."""
         mean, log_variance = self.head(features.flatten(1)).float().chunk(2, dim=1)
         prior_mean, prior_log_variance = self.prior(label)
-        distance = (mean - prior_mean).square() / prior_log_variance.exp()
-        excess = log_variance - prior_log_variance
-        kl = 0.5 * (distance + excess.exp() - 1 - excess)
-        code = self.draw(mean, log_variance) if draw else mean
+        kl = divergence(mean, log_variance, prior_mean, prior_log_variance)
+        code = drawn(mean, log_variance, self.samples) if draw else mean
         log_ratio = log_normal(code, prior_mean, prior_log_variance)
         return code, {"kl": kl, "log_ratio": log_ratio - log_normal(code, mean, log_variance)}
-
-    def draw(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        many = (self.samples,) if self.samples > 1 else ()
-        chance = torch.randn((*many, *mean.shape), device=mean.device)
-        return mean + (0.5 * log_variance).exp() * chance
 
     def prior(self, label: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the prior, (B, latent) or (1, latent)."""
@@ -117,6 +110,101 @@ class Gaussian(nn.Module):
         mean, log_variance = self.prior(label)
         chance = torch.randn(len(label), *self.shape, generator=generator)
         return mean + (0.5 * log_variance).exp() * chance.to(mean.device)
+
+
+class Ladder(nn.Module):
+    """Two levels of random codes over one encoder, inferred from the top down.
+
+    Upwards, d₁ = f, d₂ = g(d₁), and each gives a normal distribution (μ̂, σ̂²). Downwards,
+
+        p(z₂) = N(0, I)                 q(z₂ | x) = N(μ̂₂, σ̂₂²)
+        p(z₁ | z₂) = N(m(z₂), s²(z₂))   q(z₁ | x, z₂) = N(μ, σ²),  σ⁻² = σ̂₁⁻² + s⁻²,
+                                        μ = σ² (μ̂₁ σ̂₁⁻² + m s⁻²)
+
+    The code is z₁, of `latent` dimensions; z₂ has `top`. It adds `kl` as `Gaussian` does, z₁'s
+    dimensions before z₂'s, `kl_top` of z₂'s alone, and `log_ratio` of both levels.
+
+    Source: Sønderby et al., NeurIPS 2016.
+
+    Raises:
+        UserError: latent, top, hidden or samples is not a whole number of at least 1.
+    """
+
+    adds = frozenset({"kl", "kl_top", "log_ratio"})
+
+    def __init__(
+        self,
+        features: Sequence[int],
+        classes: int,
+        latent: int,
+        top: int = 16,
+        hidden: int = 256,
+        samples: int = 1,
+    ):
+        super().__init__()
+        self.shape, self.top = (whole("latent", latent),), whole("top", top)
+        self.samples = whole("samples", samples)
+        inputs, hidden = prod(features), whole("hidden", hidden)
+        self.head = linear(inputs, 2 * latent, gain=1.0)
+        self.upwards = nn.Sequential(linear(inputs, hidden), nn.GELU())
+        self.top_head = linear(hidden, 2 * top, gain=1.0)
+        self.downwards = nn.Sequential(
+            linear(top, hidden), nn.GELU(), linear(hidden, 2 * latent, gain=1.0)
+        )
+
+    def forward(
+        self, features: Tensor, label: Tensor, draw: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) → code (B, latent) or, where it draws several, (samples, B, latent)."""
+        features = features.flatten(1)
+        top_mean, top_log_variance = self.top_head(self.upwards(features)).float().chunk(2, dim=1)
+        top = drawn(top_mean, top_log_variance, self.samples) if draw else top_mean
+        prior_mean, prior_log_variance = self.downwards(top).float().chunk(2, dim=-1)
+        seen_mean, seen_log_variance = self.head(features).float().chunk(2, dim=1)
+        mean, log_variance = combined(seen_mean, seen_log_variance, prior_mean, prior_log_variance)
+        code = drawn(mean, log_variance, 1) if draw else mean
+        nothing = torch.zeros_like(top_mean)
+        kl_top = divergence(top_mean, top_log_variance, nothing, nothing)
+        kl = divergence(mean, log_variance, prior_mean, prior_log_variance)
+        kl = kl.mean(0) if kl.ndim > kl_top.ndim else kl
+        log_ratio = log_normal(top, nothing, nothing) - log_normal(top, top_mean, top_log_variance)
+        log_ratio = log_ratio + log_normal(code, prior_mean, prior_log_variance)
+        log_ratio = log_ratio - log_normal(code, mean, log_variance)
+        return code, {"kl": torch.cat([kl, kl_top], 1), "kl_top": kl_top, "log_ratio": log_ratio}
+
+    def sample(self, label: Tensor, generator: Generator) -> Tensor:
+        """As many codes as there are labels from the prior, (n, latent)."""
+        top = torch.randn(len(label), self.top, generator=generator).to(label.device)
+        mean, log_variance = self.downwards(top).float().chunk(2, dim=1)
+        chance = torch.randn(len(label), *self.shape, generator=generator)
+        return mean + (0.5 * log_variance).exp() * chance.to(mean.device)
+
+
+def drawn(mean: Tensor, log_variance: Tensor, samples: int) -> Tensor:
+    """Codes from N(mean, diag exp(log_variance)), several of each on a first axis if asked for."""
+    many = (samples,) if samples > 1 else ()
+    chance = torch.randn((*many, *mean.shape), device=mean.device)
+    return mean + (0.5 * log_variance).exp() * chance
+
+
+def combined(
+    mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of the normalised product of two normal distributions."""
+    weight = torch.sigmoid(prior_log_variance - log_variance)  # of the first one's precision
+    combined_log_variance = (
+        nn.functional.logsigmoid(prior_log_variance - log_variance) + log_variance
+    )
+    return weight * mean + (1 - weight) * prior_mean, combined_log_variance
+
+
+def divergence(
+    mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
+) -> Tensor:
+    """KL of two diagonal normal distributions in nats, for each dimension."""
+    distance = (mean - prior_mean).square() / prior_log_variance.exp()
+    excess = log_variance - prior_log_variance
+    return 0.5 * (distance + excess.exp() - 1 - excess)
 
 
 def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ class KL(Term):
 
     A weight other than 1 makes it a β-VAE. Over the first `warmup` of all steps, a share, the
     weight rises from 0. Each dimension counts for at least `free` nats, so that none is given up
-    early.
+    early. `of` names what the bottleneck adds: all its dimensions, or those of one level.
 
     Source: Higgins et al., ICLR 2017 (β); Sønderby et al., NeurIPS 2016 (warm-up); Kingma et al.,
     NeurIPS 2016 (free bits).
@@ -124,10 +124,9 @@ class KL(Term):
         UserError: warmup is not in [0, 1], or free is negative.
     """
 
-    needs = frozenset({"kl"})
-
-    def __init__(self, weight: float = 1.0, warmup: float = 0.0, free: float = 0.0):
+    def __init__(self, weight: float = 1.0, warmup: float = 0.0, free: float = 0.0, of: str = "kl"):
         super().__init__(weight)
+        self.of, self.needs = of, frozenset({of})
         self.warmup = real("warmup", warmup, high=1.0)
         self.free = real("free", free)
 
@@ -136,7 +135,7 @@ class KL(Term):
         return self.weight * model.progress / self.warmup if rising else self.weight
 
     def forward(self, out, model) -> Tensor:
-        return out.extras["kl"].mean(0).clamp_min(self.free).sum()
+        return out.extras[self.of].mean(0).clamp_min(self.free).sum()
 
 
 class ImportanceBound(Term):

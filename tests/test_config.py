@@ -36,7 +36,7 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
         pytest.skip(f"{package} is not installed: pip install 'ae_lab[{package}]'")
     asked = [f"{group}={choice}"]
     if group == "objective" and choice not in ("mse", "bernoulli", "psnr"):
-        asked += ["model=vae"]
+        asked += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
     if group == "data":
         asked += ["data.limit=64"]
         asked += [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from ae_lab import config
-from ae_lab.bottleneck import Gaussian
+from ae_lab.bottleneck import Gaussian, Ladder, combined
 from ae_lab.data.images import Batch, EvalLoader, Split, TrainLoader
 from ae_lab.errors import UserError
 from ae_lab.likelihood import bounds
@@ -59,6 +59,29 @@ def test_the_divergence_is_the_closed_form_and_what_chance_gives(prior):
     torch.testing.assert_close(extras["log_ratio"], expected, atol=1e-4, rtol=1e-4)
     error = extras["log_ratio"].std(0) / math.sqrt(20_000)
     assert ((-extras["log_ratio"].mean(0) - extras["kl"].sum(1)).abs() < 5 * error).all()
+
+
+def test_the_levels_of_a_ladder_add_up_to_what_chance_gives():
+    torch.manual_seed(0)
+    ladder = Ladder((6,), 3, latent=4, top=2, hidden=8, samples=20_000)
+    features = torch.randn(5, 6)
+    with torch.no_grad():
+        code, extras = ladder(features, torch.eye(3)[[0, 1, 2, 1, 0]], draw=True)
+    assert code.shape == (20_000, 5, 4)
+    assert torch.equal(extras["kl"][:, 4:], extras["kl_top"])
+    assert extras["kl_top"].sum(1).gt(0.01).all()
+    error = extras["log_ratio"].std(0) / math.sqrt(20_000)
+    assert ((-extras["log_ratio"].mean(0) - extras["kl"].sum(1)).abs() < 6 * error).all()
+
+
+def test_two_beliefs_combine_as_their_product():
+    first, second = Normal(torch.tensor(1.0), 0.5), Normal(torch.tensor(-2.0), 1.5)
+    logs = [(2 * torch.tensor(belief.scale).log()) for belief in (first, second)]
+    mean, log_variance = combined(first.loc, logs[0], second.loc, logs[1])
+    x = torch.linspace(-3, 3, 7)
+    together = first.log_prob(x) + second.log_prob(x)
+    alone = Normal(mean, (0.5 * log_variance).exp()).log_prob(x)
+    torch.testing.assert_close(together - together[0], alone - alone[0])
 
 
 def test_codes_are_drawn_in_training_and_the_mean_else():
