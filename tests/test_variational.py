@@ -213,7 +213,8 @@ def test_a_mixture_draws_from_where_the_codes_are():
 def test_a_variational_run_generates_and_tells_its_likelihood(run, command):
     trained = run("model=cvae", "data.binary=true", "hidden=[30]", "latent=4", "noise=gaussian")
     assert {"test/reconstruction", "test/kl", "test/loss"} <= trained.metrics.keys()
-    for sampler in ([], ["sampler=normal"], ["sampler=gmm", "sampler.components=2"]):
+    few = [["sampler=normal"], ["sampler=gmm", "sampler.components=2"]]
+    for sampler in ([], *few):
         made = command("generate", f"run={trained.path}", "label=7", "n=8", *sampler)
         assert made.returncode == 0, made.stderr
     told = command("likelihood", f"run={trained.path}", "n=20", "samples=50")
