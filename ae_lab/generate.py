@@ -1,11 +1,12 @@
-"""Random codes through a run's decoder.
+"""Codes through a run's decoder: random ones, between images, along dimensions.
 
 python -m ae_lab.generate run=outputs/runs/... label=7 n=64 sampler=gmm
+python -m ae_lab.generate run=outputs/runs/... picture=interpolation
 """
 
 from pathlib import Path
 
-import torch
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from ae_lab import config as configuration
 from ae_lab.callbacks import grid
 from ae_lab.errors import UserError, whole
+from ae_lab.pictures import Request
 from ae_lab.restore import restore
 from ae_lab.run import Run
 
@@ -20,28 +22,38 @@ ENLARGED = 3
 
 
 def generate(config: DictConfig) -> Path:
-    """Draw `n` codes, decode them, and write one PNG grid.
+    """Draw the picture asked for: a PNG, and beside it its images, codes and labels as .npz.
 
     Raises:
         UserError: no run named, or one that cannot do what is asked.
     """
     if config.run is None:
         raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
-    n, columns = whole("n", config.n), whole("columns", config.columns)
+    request = Request(
+        n=whole("n", config.n),
+        columns=whole("columns", config.columns),
+        label=config.label,
+        sampler=config.sampler and instantiate(config.sampler),
+        seed=whole("seed", config.seed, least=0),
+    )
     restored = restore(Run(Path(config.run)))
-    sampler = config.sampler and instantiate(config.sampler)
-    images = restored.generate(n, config.label, sampler, whole("seed", config.seed, least=0))
-    blank = images.new_ones(-n % columns, *images.shape[1:])
-    picture = grid(*torch.cat([images, blank]).split(columns))
-    return save(picture, target(config, restored.run))
+    picture = instantiate(config.picture)(restored, request)
+    file = target(config, restored.run)
+    save(grid(*picture.images), file)
+    beside = file.with_suffix(".npz")
+    np.savez(beside, **{name: part.numpy() for name, part in vars(picture).items()})
+    print(beside)
+    return file
 
 
 def target(config: DictConfig, run: Run) -> Path:
-    label = "" if config.label is None else f"-label{config.label}"
-    choice = configuration.choices().get("sampler")
-    sampler = "" if choice in (None, "null") else f"-{choice}"
-    name = f"n{config.n}{label}{sampler}-seed{config.seed}.png"
-    return Path(config.file or run.path / "generated" / name)
+    """Where the picture goes: named after what makes it this one."""
+    made = configuration.choices()
+    choices = [made.get("picture"), made.get("sampler")]
+    words = [word for word in choices if word not in (None, "null", "samples")]
+    words += [f"n{config.n}", "" if config.label is None else f"label{config.label}"]
+    name = "-".join([*filter(None, words), f"seed{config.seed}"])
+    return Path(config.file or run.path / "generated" / f"{name}.png")
 
 
 def save(picture, file: Path) -> Path:

@@ -49,8 +49,9 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     if n <= NEIGHBOURS:
         raise UserError(f"{n} images are too few to judge by: give at least {NEIGHBOURS + 1}")
     sampler = config.sampler and instantiate(config.sampler)
-    images = restored.generate(n, None, sampler, whole("seed", config.seed, least=0))
-    asked = torch.arange(n) % train.labels.shape[1] if restored.model.conditional else None
+    codes, hot = restored.draw(n, None, sampler, whole("seed", config.seed, least=0))
+    images = restored.decode(codes, hot)
+    asked = hot.argmax(1) if restored.model.conditional else None
     judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
     reference = judging.look(train.images[chosen] / 255)[0]

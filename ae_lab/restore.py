@@ -45,11 +45,37 @@ class Restored:
         loader = EvalLoader(split, Noise(), "codes", chunk, binary=self.data.binary)
         return torch.cat([self.model.encode(b.clean, b.label)[0] for b in loader])
 
+    @property
+    def classes(self) -> int:
+        return self.data.split("train").labels.shape[1]
+
+    def hot(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels (n,) as the model takes them, (n, K)."""
+        return torch.nn.functional.one_hot(labels, self.classes).float()
+
+    def check_generates(self) -> None:
+        """See that codes alone make images.
+
+        Raises:
+            UserError: the model's code is not all that its reconstruction is made of.
+        """
+        if not self.model.generates:
+            raise UserError(
+                f"{self.run.path} cannot generate: its reconstructions are made of more than a "
+                "vector (skip connections, indices, the seen image): take model=mlp or model=cnn"
+            )
+
     @torch.no_grad()
-    def generate(
+    def decode(self, codes: torch.Tensor, hot: torch.Tensor, chunk: int = 1000) -> torch.Tensor:
+        """The images (n, C, H, W) of codes (n, latent) and labels (n, K)."""
+        parts = zip(codes.split(chunk), hot.split(chunk), strict=True)
+        return torch.cat([self.model.output(self.model.decode(*part), None) for part in parts])
+
+    @torch.no_grad()
+    def draw(
         self, n: int, label: int | None, sampler: Sampler | None, seed: int
-    ) -> torch.Tensor:
-        """n random codes through the decoder, (n, C, H, W): with the label given, or each in turn.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """n random codes (n, latent) and their labels (n, K): the one given, or each in turn.
 
         Codes come from the sampler, fitted on the training codes, of each label apart if the model
         is conditional: its decoder has never met a code from where no image of that label lies.
@@ -59,24 +85,16 @@ class Restored:
             UserError: a label for a model that takes none, or one that does not exist; a model
                 whose code is not all that its reconstruction is made of; too few images of a label.
         """
-        if not self.model.generates:
-            raise UserError(
-                f"{self.run.path} cannot generate: its reconstructions are made of more than a "
-                "vector (skip connections, indices, the seen image): take model=mlp or model=cnn"
-            )
-        classes = self.data.split("train").labels.shape[1]
+        self.check_generates()
         if label is not None and not self.model.conditional:
             raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
-        if label is not None and label not in range(classes):
-            raise UserError(f"label={label} does not exist: give 0 to {classes - 1}")
-        asked = torch.arange(n) % classes if label is None else torch.full((n,), label)
-        hot = torch.nn.functional.one_hot(asked, classes).float()
+        if label is not None and label not in range(self.classes):
+            raise UserError(f"label={label} does not exist: give 0 to {self.classes - 1}")
+        asked = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
         chance = generator(seed, "generate")
         if sampler is None and self.model.random:
-            codes = self.model.bottleneck.sample(hot, chance)
-        else:
-            codes = self.fitted(sampler or Normal(), asked, seed, chance)
-        return self.model.output(self.model.decode(codes, hot), None)
+            return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
+        return self.fitted(sampler or Normal(), asked, seed, chance), self.hot(asked)
 
     def fitted(
         self, sampler: Sampler, asked: torch.Tensor, seed: int, chance: torch.Generator

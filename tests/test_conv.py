@@ -116,7 +116,7 @@ def test_attention_treats_all_places_alike():
 def test_a_model_whose_code_is_not_all_refuses_to_generate(family, run):
     restored = restore(run(f"model={family}", "data.limit=32"))
     with pytest.raises(UserError, match="cannot generate"):
-        restored.generate(2, None, None, seed=0)
+        restored.draw(2, None, None, seed=0)
 
 
 def test_log_error_is_minus_the_mean_psnr():
