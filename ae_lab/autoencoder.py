@@ -139,6 +139,10 @@ class Autoencoder(pl.LightningModule):
             return self.decode(code.flatten(0, 1), label).unflatten(0, (*several, -1))
         return self.decoder(layers.join_label(code, label) if self.conditional else code, beside)
 
+    def images(self, code: Tensor, label: Tensor) -> Tensor:
+        """The images (B, C, H, W) that codes alone make."""
+        return self.output(self.decode(code, label), None)
+
     def forward(self, batch: Batch, draw: bool | None = None) -> Pass:
         """One pass; a random code is drawn where asked to, in training if it is not said."""
         draw = self.training if draw is None else draw

@@ -1,6 +1,7 @@
 """What a run leaves behind while it trains: checkpoints, a history, pictures."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,9 +12,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from ae_lab.data.images import Batch
+from ae_lab.pictures import plane_of
+from ae_lab.randomness import generator
 from ae_lab.run import write_csv
 
 EXAMPLES = 8
+SIDE = 10  # of a square of decoded codes
 EMBEDDED = 1000
 
 
@@ -117,7 +121,8 @@ def grid(*rows: Tensor) -> Tensor:
 
 
 class Pictures(Callback):
-    """Per validation: clean, seen and reconstructed images, one row each.
+    """Per validation: clean, seen and reconstructed images, one row each; random codes decoded,
+    where the model has a prior; the plane of codes decoded, where it has two dimensions.
 
     At the end of the test: the codes of test images in TensorBoard's projector, with labels and
     thumbnails, if the code is a vector.
@@ -130,11 +135,28 @@ class Pictures(Callback):
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
         if batch_idx > 0 or not trainer.is_global_zero or not trainer.loggers:
             return
-        few = batch.part(slice(EXAMPLES))
         with torch.autocast(module.device.type, enabled=False):
-            picture = grid(few.clean, few.seen, module(few).reconstruction)
+            pictures = self.pictures(module, batch)
         for logger in trainer.loggers:
-            show_image(logger, "clean · seen · reconstructed", picture, trainer.global_step)
+            for name, rows in pictures.items():
+                show_image(logger, name, grid(*rows), trainer.global_step)
+
+    def pictures(self, module, batch: Batch) -> dict[str, Iterable[Tensor]]:
+        """Rows of images, by what they show."""
+        few = batch.part(slice(EXAMPLES))
+        shown = {"clean · seen · reconstructed": (few.clean, few.seen, module(few).reconstruction)}
+        if not module.generates:
+            return shown
+        if module.random:
+            classes = torch.eye(batch.label.shape[1], device=module.device)
+            label = classes[torch.arange(SIDE * SIDE) % SIDE % len(classes)]
+            codes = module.bottleneck.sample(label, generator(module.seed, "samples"))
+            shown["random codes"] = module.images(codes, label).split(SIDE)
+        if module.bottleneck.shape == (2,):
+            codes = plane_of(module.encode(batch.seen, batch.label)[0], SIDE, SIDE).flatten(0, 1)
+            label = batch.label[:1].expand(len(codes), -1)
+            shown["plane of codes"] = module.images(codes, label).split(SIDE)
+        return shown
 
     def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
         held = sum(map(len, self.codes))

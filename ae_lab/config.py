@@ -25,6 +25,7 @@ def at_least(value: object, threshold: float, then: object, otherwise: object) -
 
 
 OmegaConf.register_new_resolver("at_least", at_least, replace=True)
+_launched = "config"  # the name of the configuration that a command line is about
 CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_dir())
 
 
@@ -75,13 +76,20 @@ def known_keys(overrides: Iterable[str]) -> list[str]:
 
     from ae_lab.identity import flat
 
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", "experiments"}
+    groups = set(groups_of(_launched)) - {"experiments"}
     choices = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("config", overrides=choices)
+        config = hydra.compose(_launched, overrides=choices)
     keys = {*map(str, config), *groups, *flat(OmegaConf.to_container(config))}
     return sorted(key for key in keys if "._" not in key)
+
+
+def groups_of(config_name: str) -> list[str]:
+    """The groups from which a configuration chooses."""
+    defaults = OmegaConf.load(CONF / f"{config_name}.yaml").defaults
+    names = [str(key) for entry in defaults if entry != "_self_" for key in entry]
+    return [name for name in names if not name.startswith("override ")]
 
 
 def check(config: DictConfig) -> None:
@@ -91,9 +99,8 @@ def check(config: DictConfig) -> None:
         UserError: an unknown key at the top or in a part; names the nearest valid one.
     """
     top = OmegaConf.load(CONF / "config.yaml")
-    groups = {str(key) for entry in top.pop("defaults") if entry != "_self_" for key in entry}
-    allowed = {*map(str, top), *groups} - {"hydra", "preset", "experiments"}
-    allowed = {key for key in allowed if not key.startswith("override ")}
+    allowed = {*map(str, top), *groups_of("config")}
+    allowed -= {"defaults", "hydra", "preset", "experiments"}
     for key in config:
         if key not in allowed:
             raise UserError(f"there is no key '{key}': {nearest(key, allowed)}")
@@ -150,6 +157,8 @@ def guarded(task: Callable[[DictConfig], object]) -> Callable[[DictConfig], None
 def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Run a Hydra app. What goes wrong becomes one line and an exit code: 2 for what cannot be
     done as asked, 1 for a run that failed. AE_LAB_TRACEBACK=1 asks for the traceback too."""
+    global _launched
+    _launched = config_name
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, we explain
     app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)
     try:

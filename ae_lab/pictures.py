@@ -92,13 +92,17 @@ def plane(restored: Restored, request: Request, reach: float = 0.02) -> Picture:
             f"picture=plane needs a code of 2 dimensions, and {restored.run.path} has "
             f"{trained.shape[1]}: train with latent=2, or take picture=traversal"
         )
-    low, high = trained.quantile(torch.tensor([reach, 1 - reach]), dim=0)
-    rows = max(1, request.n // request.columns)
-    steps = [torch.linspace(0, 1, request.columns), torch.linspace(1, 0, rows)]
-    along, up = torch.meshgrid(*steps, indexing="xy")
-    codes = low + torch.stack([along, up], dim=2) * (high - low)
+    codes = plane_of(trained, max(1, request.n // request.columns), request.columns, reach)
     hot = label_or_first(restored, request.label)
-    return in_rows(restored, codes, hot.expand(rows, request.columns, -1))
+    return in_rows(restored, codes, hot.expand(*codes.shape[:2], -1))
+
+
+def plane_of(codes: Tensor, rows: int, columns: int, reach: float = 0.02) -> Tensor:
+    """A grid (rows, columns, 2) over where codes (N, 2) lie, upwards along the second axis."""
+    low, high = codes.quantile(torch.tensor([reach, 1 - reach], device=codes.device), dim=0)
+    steps = torch.linspace(0, 1, columns), torch.linspace(1, 0, rows)
+    along, up = torch.meshgrid(*steps, indexing="xy")
+    return low + torch.stack([along, up], dim=2).to(codes.device) * (high - low)
 
 
 def edit(restored: Restored, request: Request) -> Picture:

@@ -69,7 +69,7 @@ class Restored:
     def decode(self, codes: torch.Tensor, hot: torch.Tensor, chunk: int = 1000) -> torch.Tensor:
         """The images (n, C, H, W) of codes (n, latent) and labels (n, K)."""
         parts = zip(codes.split(chunk), hot.split(chunk), strict=True)
-        return torch.cat([self.model.output(self.model.decode(*part), None) for part in parts])
+        return torch.cat([self.model.images(*part) for part in parts])
 
     @torch.no_grad()
     def draw(

@@ -211,8 +211,12 @@ def test_a_mixture_draws_from_where_the_codes_are():
 
 
 def test_a_variational_run_generates_and_tells_its_likelihood(run, command):
-    trained = run("model=cvae", "data.binary=true", "hidden=[30]", "latent=4", "noise=gaussian")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained = run("model=cvae", "data.binary=true", "hidden=[30]", "latent=2", "noise=gaussian")
     assert {"test/reconstruction", "test/kl", "test/loss"} <= trained.metrics.keys()
+    events = EventAccumulator(str(trained.path), size_guidance={"images": 0}).Reload()
+    assert {"random codes", "plane of codes"} <= set(events.Tags()["images"])
     few = [["sampler=normal"], ["sampler=gmm", "sampler.components=2"]]
     for sampler in ([], *few):
         made = command("generate", f"run={trained.path}", "label=7", "n=8", *sampler)
