@@ -17,8 +17,8 @@ from ae_lab import config as configuration
 from ae_lab.data.images import Split
 from ae_lab.errors import UserError, choose, whole
 from ae_lab.report import COLOURS, STYLE
-from ae_lab.restore import restore
-from ae_lab.run import Run, write_json
+from ae_lab.restore import named, restore
+from ae_lab.run import write_json
 from ae_lab.runs import print_wide
 
 NEIGHBOURS = 5
@@ -32,10 +32,8 @@ def codes(config: DictConfig) -> dict[str, dict[str, float]]:
     Raises:
         UserError: no run named, data without single labels, an unknown picture, or too few images.
     """
-    if config.run is None:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
     projection = choose("projection", config.projection, PROJECTIONS)
-    restored = restore(Run(Path(config.run)))
+    restored = restore(named(config.run))
     n = whole("n", config.n, least=10 * NEIGHBOURS)
     train, test = (restored.data.split(name).first(n) for name in ("train", "test"))
     if not bool((train.labels.sum(1) == 1).all()):
@@ -50,7 +48,6 @@ def codes(config: DictConfig) -> dict[str, dict[str, float]]:
     found = {name: measure(*parts, *labels, pixels[1]) for name, parts in known.items()}
     show(f"{restored.run.name}: {len(test)} test images, learnt from {len(train)}", found)
     stem = restored.run.path / "evaluated" / f"codes-{config.projection}-n{n}"
-    stem.parent.mkdir(exist_ok=True)
     write_json(stem.with_suffix(".json"), found)
     points = projection(known["code"][1][:DRAWN])
     scatter(points, labels[1][:DRAWN], f"Codes of test images, {restored.data.images.title}", stem)

@@ -15,12 +15,11 @@ from ae_lab import config as configuration
 from ae_lab.callbacks import grid
 from ae_lab.data.images import Batch
 from ae_lab.data.module import ImageData
-from ae_lab.errors import UserError
 from ae_lab.generate import save
 from ae_lab.identity import digest, flat
 from ae_lab.metrics import image_metrics
-from ae_lab.restore import Restored, restore
-from ae_lab.run import Run, write_csv
+from ae_lab.restore import Restored, named, restore
+from ae_lab.run import write_csv
 from ae_lab.runs import print_wide
 
 SHOWN = 4  # images of each kind in the picture
@@ -33,9 +32,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
     Raises:
         UserError: no run named, or data that its model cannot take.
     """
-    if config.run is None:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
-    restored = restore(Run(Path(config.run)), data=config.data, noise=config.noise)
+    restored = restore(named(config.run), data=config.data, noise=config.noise)
     batch = restored.data.evaluated(config.split)
     reconstruction = restored.reconstruct(batch)
     seen = image_metrics(batch.seen, batch.clean)

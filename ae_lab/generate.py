@@ -13,9 +13,9 @@ from PIL import Image
 
 from ae_lab import config as configuration
 from ae_lab.callbacks import grid
-from ae_lab.errors import UserError, whole
+from ae_lab.errors import whole
 from ae_lab.pictures import Request
-from ae_lab.restore import restore
+from ae_lab.restore import named, restore
 from ae_lab.run import Run
 
 ENLARGED = 3
@@ -27,8 +27,6 @@ def generate(config: DictConfig) -> Path:
     Raises:
         UserError: no run named, or one that cannot do what is asked.
     """
-    if config.run is None:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
     request = Request(
         n=whole("n", config.n),
         columns=whole("columns", config.columns),
@@ -36,7 +34,7 @@ def generate(config: DictConfig) -> Path:
         sampler=config.sampler and instantiate(config.sampler),
         seed=whole("seed", config.seed, least=0),
     )
-    restored = restore(Run(Path(config.run)))
+    restored = restore(named(config.run))
     picture = instantiate(config.picture)(restored, request)
     file = target(config, restored.run)
     save(grid(*picture.images), file)

@@ -19,8 +19,8 @@ from ae_lab.classifier import Judge
 from ae_lab.classifier import judge as judge_of
 from ae_lab.errors import UserError, whole
 from ae_lab.fidelity import NEIGHBOURS, frechet, manifold
-from ae_lab.restore import restore
-from ae_lab.run import Run, write_json
+from ae_lab.restore import named, restore
+from ae_lab.run import write_json
 from ae_lab.runs import print_wide
 from ae_lab.train import quiet
 
@@ -41,9 +41,7 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     Raises:
         UserError: no run named, one that cannot generate, data without single labels, or too few.
     """
-    if config.run is None:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
-    restored = restore(Run(Path(config.run)))
+    restored = restore(named(config.run))
     train, test = restored.data.split("train"), restored.data.split("test")
     n = min(whole("n", config.n), len(test))
     if n <= NEIGHBOURS:
@@ -63,7 +61,6 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     print(f"the judge is right on {judging.accuracy:.2%} of all real test images")
     show(f"{n} random images of {restored.run.name}, {restored.data.images.title}", found)
     file = restored.run.path / "evaluated" / f"judged-{choice}-n{n}-seed{config.seed}.json"
-    file.parent.mkdir(exist_ok=True)
     write_json(file, found)
     print(file)
     return found

@@ -7,7 +7,6 @@ The data is the run's own. For figures that compare with the literature on MNIST
 """
 
 import math
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -19,8 +18,8 @@ from ae_lab.data.images import Batch
 from ae_lab.errors import UserError, whole
 from ae_lab.evaluate import standard_error
 from ae_lab.randomness import reseed
-from ae_lab.restore import Restored, restore
-from ae_lab.run import Run, write_json
+from ae_lab.restore import Restored, named, restore
+from ae_lab.run import write_json
 from ae_lab.runs import print_wide
 
 CODES_AT_ONCE = 20_000
@@ -32,10 +31,8 @@ def likelihood(config: DictConfig) -> dict[str, float]:
     Raises:
         UserError: no run named, or one whose model has no likelihood.
     """
-    if config.run is None:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
     n, samples = whole("n", config.n), whole("samples", config.samples)
-    restored = restore(Run(Path(config.run)))
+    restored = restore(named(config.run))
     if restored.model.objective.likelihood is None or not restored.model.random:
         raise UserError(f"{restored.run.path} has no likelihood: take model=vae or model=iwae")
     batch = restored.data.evaluated(config.split, n)
@@ -51,7 +48,6 @@ def likelihood(config: DictConfig) -> dict[str, float]:
     }
     show(restored, config.split, found)
     file = restored.run.path / "evaluated" / f"likelihood-{config.split}-{len(elbo)}-{samples}.json"
-    file.parent.mkdir(exist_ok=True)
     write_json(file, found)
     print(file)
     return found

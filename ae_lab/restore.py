@@ -1,6 +1,7 @@
 """A finished run as a model again, with its data."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
@@ -113,6 +114,17 @@ class Restored:
                 raise UserError(f"label {y}: {error}") from error
             codes[asked == y] = sampler.sample(int((asked == y).sum()), chance)
         return codes
+
+
+def named(path: str | None) -> Run:
+    """The run that a command line names.
+
+    Raises:
+        UserError: it names none.
+    """
+    if path is None:
+        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
+    return Run(Path(path))
 
 
 def check_data(run: Run, data: ImageData) -> None:
