@@ -17,7 +17,7 @@ from tests.tiny_coco import write_coco
 FILES = sorted(
     path.relative_to(config.CONF).with_suffix("")
     for path in config.CONF.glob("*/*.yaml")
-    if path.parent.name not in ("experiments", "hydra", "sampler")
+    if path.parent.name not in ("experiments", "hydra", "picture", "sampler")
 )
 STUDIES = sorted(path.stem for path in (config.CONF / "experiments").glob("*.yaml"))
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
