@@ -109,7 +109,7 @@ class Gaussian(nn.Module):
         """One code for each label (n, K) from the prior, (n, latent)."""
         mean, log_variance = self.prior(label)
         chance = torch.randn(len(label), *self.shape, generator=generator)
-        return mean + (0.5 * log_variance).exp() * chance.to(mean.device)
+        return spread(mean, log_variance, chance.to(mean.device))
 
 
 class Ladder(nn.Module):
@@ -177,13 +177,17 @@ class Ladder(nn.Module):
         top = torch.randn(len(label), self.top, generator=generator).to(label.device)
         mean, log_variance = self.downwards(top).float().chunk(2, dim=1)
         chance = torch.randn(len(label), *self.shape, generator=generator)
-        return mean + (0.5 * log_variance).exp() * chance.to(mean.device)
+        return spread(mean, log_variance, chance.to(mean.device))
 
 
 def drawn(mean: Tensor, log_variance: Tensor, samples: int) -> Tensor:
     """Codes from N(mean, diag exp(log_variance)), several of each on a first axis if asked for."""
     many = (samples,) if samples > 1 else ()
-    chance = torch.randn((*many, *mean.shape), device=mean.device)
+    return spread(mean, log_variance, torch.randn((*many, *mean.shape), device=mean.device))
+
+
+def spread(mean: Tensor, log_variance: Tensor, chance: Tensor) -> Tensor:
+    """Standard normal draws as draws from N(mean, diag exp(log_variance))."""
     return mean + (0.5 * log_variance).exp() * chance
 
 
@@ -191,11 +195,9 @@ def combined(
     mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean and log variance of the normalised product of two normal distributions."""
-    weight = torch.sigmoid(prior_log_variance - log_variance)  # of the first one's precision
-    combined_log_variance = (
-        nn.functional.logsigmoid(prior_log_variance - log_variance) + log_variance
-    )
-    return weight * mean + (1 - weight) * prior_mean, combined_log_variance
+    log_weight = nn.functional.logsigmoid(prior_log_variance - log_variance)  # of the first one
+    weight = log_weight.exp()
+    return weight * mean + (1 - weight) * prior_mean, log_weight + log_variance
 
 
 def divergence(

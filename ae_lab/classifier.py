@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ae_lab.data.images import Batch, ImageSet
+from ae_lab.data.images import Batch, ImageSet, pixels
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
 from ae_lab.identity import digest
@@ -43,10 +43,7 @@ class Classifier(pl.LightningModule):
         return features, self.head(features)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self(batch.clean)[1]
-        if bool((batch.label.sum(1) == 1).all()):
-            return F.cross_entropy(logits, batch.label)
-        return F.binary_cross_entropy_with_logits(logits, batch.label)  # several labels an image
+        return F.cross_entropy(self(batch.clean)[1], batch.label)
 
     def configure_optimizers(self):
         optimizer = adamw(self.parameters(), lr=RECIPE["lr"], weight_decay=0.05, betas=(0.9, 0.999))
@@ -77,31 +74,26 @@ def judge(images: ImageSet, cache: Path) -> Judge:
     Raises:
         UserError: the images have several labels each, or none; or the cache cannot be written.
     """
-    if not bool((images.train.labels.sum(1) == 1).all()):
+    if not images.train.single:
         raise UserError(f"{images.title} has no single label an image: there is no one to judge")
     file = cache / f"classifier-{digest([images.fingerprint, RECIPE])}.pt"
     state = load(file)
     if state is None:
         print(f"training the classifier that judges {images.title}, once", flush=True)
         net = trained(images)
-        accuracy = accuracy_of(Judge(net, 0.0), images)
-        state = {"net": net.state_dict(), "accuracy": accuracy}
+        state = {"net": net.state_dict(), "accuracy": accuracy_of(Judge(net, 0.0), images)}
         store(file, state)
-    net = empty(images)
+    net = Classifier(images.train.images.shape[1], images.train.labels.shape[1])
     net.load_state_dict(state["net"])
     return Judge(net.eval(), state["accuracy"])
-
-
-def empty(images: ImageSet) -> Classifier:
-    return Classifier(images.train.images.shape[1], images.train.labels.shape[1])
 
 
 def trained(images: ImageSet) -> Classifier:
     """A new classifier, trained in full precision from a seed of its own."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = empty(images)
         shape, classes = images.train.images.shape[1:], images.train.labels.shape[1]
+        net = Classifier(shape[0], classes)
         data = ImageData(images, Noise(), shape, classes, RECIPE["batch_size"], shift=1)
         trainer = pl.Trainer(
             max_epochs=RECIPE["epochs"],
@@ -117,8 +109,7 @@ def trained(images: ImageSet) -> Classifier:
 
 
 def accuracy_of(judge: Judge, images: ImageSet) -> float:
-    pixels = images.test.images / 255
-    guessed = judge.look(pixels)[1].argmax(1)
+    guessed = judge.look(pixels(images.test.images))[1].argmax(1)
     return float((guessed == images.test.labels.argmax(1)).float().mean())
 
 

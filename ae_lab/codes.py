@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ae_lab import config as configuration
-from ae_lab.data.images import Split
+from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, choose, whole
 from ae_lab.report import COLOURS, STYLE
 from ae_lab.restore import named, restore
@@ -36,38 +36,32 @@ def codes(config: DictConfig) -> dict[str, dict[str, float]]:
     restored = restore(named(config.run))
     n = whole("n", config.n, least=10 * NEIGHBOURS)
     train, test = (restored.data.split(name).first(n) for name in ("train", "test"))
-    if not bool((train.labels.sum(1) == 1).all()):
+    if not train.single:
         raise UserError(f"{restored.data.images.title} has no single label an image to predict")
     labels = [split.labels.argmax(1).numpy() for split in (train, test)]
-    pixels = [flat(split) for split in (train, test)]
-    known = {"pixels": pixels}
-    known["code"] = [restored.codes(split).flatten(1).numpy() for split in (train, test)]
-    known[f"{known['code'][0].shape[1]} principal components"] = principal(
-        pixels, known["code"][0].shape[1]
-    )
-    found = {name: measure(*parts, *labels, pixels[1]) for name, parts in known.items()}
+    flat = [pixels(split.images).flatten(1).numpy() for split in (train, test)]
+    coded = [restored.codes(split).flatten(1).numpy() for split in (train, test)]
+    dims = coded[0].shape[1]
+    known = {"pixels": flat, "code": coded, f"{dims} principal components": principal(flat, dims)}
+    found = {name: measure(*parts, *labels, flat[1]) for name, parts in known.items()}
     show(f"{restored.run.name}: {len(test)} test images, learnt from {len(train)}", found)
     stem = restored.run.path / "evaluated" / f"codes-{config.projection}-n{n}"
     write_json(stem.with_suffix(".json"), found)
-    points = projection(known["code"][1][:DRAWN])
+    points = projection(coded[1][:DRAWN])
     scatter(points, labels[1][:DRAWN], f"Codes of test images, {restored.data.images.title}", stem)
     return found
 
 
-def flat(split: Split) -> np.ndarray:
-    return (split.images.flatten(1) / 255).numpy()
-
-
-def principal(pixels: list[np.ndarray], dims: int) -> list[np.ndarray]:
+def principal(images: list[np.ndarray], dims: int) -> list[np.ndarray]:
     """Training and test images as their first principal components, fitted to the first."""
     from sklearn.decomposition import PCA
 
-    fitted = PCA(min(dims, *pixels[0].shape), random_state=0).fit(pixels[0])
-    return [fitted.transform(part) for part in pixels]
+    fitted = PCA(min(dims, *images[0].shape), random_state=0).fit(images[0])
+    return [fitted.transform(part) for part in images]
 
 
 def measure(
-    train: np.ndarray, test: np.ndarray, known: np.ndarray, asked: np.ndarray, pixels: np.ndarray
+    train: np.ndarray, test: np.ndarray, known: np.ndarray, asked: np.ndarray, images: np.ndarray
 ) -> dict[str, float]:
     """How well labels can be read from vectors (N, D), and whether neighbours stay neighbours.
 
@@ -87,7 +81,7 @@ def measure(
     return {
         "nearest neighbours": float(neighbours.fit(train, known).score(test, asked)),
         "linear probe": float(probe.fit(train, known).score(test, asked)),
-        "trustworthiness": float(trustworthiness(pixels[few], test[few], n_neighbors=NEIGHBOURS)),
+        "trustworthiness": float(trustworthiness(images[few], test[few], n_neighbors=NEIGHBOURS)),
     }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ae_lab import config as configuration
 from ae_lab.classifier import Judge
 from ae_lab.classifier import judge as judge_of
+from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, whole
 from ae_lab.fidelity import NEIGHBOURS, frechet, manifold
 from ae_lab.restore import named, restore
@@ -44,6 +45,7 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     restored = restore(named(config.run))
     train, test = restored.data.split("train"), restored.data.split("test")
     n = min(whole("n", config.n), len(test))
+    real = test.first(n)
     if n <= NEIGHBOURS:
         raise UserError(f"{n} images are too few to judge by: give at least {NEIGHBOURS + 1}")
     sampler = config.sampler and instantiate(config.sampler)
@@ -52,10 +54,10 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     asked = hot.argmax(1) if restored.model.conditional else None
     judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    reference = judging.look(train.images[chosen] / 255)[0]
+    reference = judging.look(pixels(train.images[chosen]))[0]
     choice = configuration.choices().get("sampler") or "prior"
     found = {
-        "real": scores(judging, test.images[:n] / 255, test.labels[:n].argmax(1), reference),
+        "real": scores(judging, pixels(real.images), real.labels.argmax(1), reference),
         choice: scores(judging, images, asked, reference),
     }
     print(f"the judge is right on {judging.accuracy:.2%} of all real test images")

@@ -83,8 +83,10 @@ def plane(restored: Restored, request: Request, reach: float = 0.02) -> Picture:
     Each axis goes from their quantile `reach` to 1 - `reach`; the second points upwards.
 
     Raises:
-        UserError: the code has not two dimensions, or reach is not below a half.
+        UserError: the code has not two dimensions, or reach is not below a half; codes alone do
+            not make images; a label that the model does not take.
     """
+    restored.check_generates()
     reach = real("picture.reach", reach, high=0.49)
     trained = restored.codes(restored.data.split("train"))
     if trained.shape[1] != 2:
@@ -93,8 +95,9 @@ def plane(restored: Restored, request: Request, reach: float = 0.02) -> Picture:
             f"{trained.shape[1]}: train with latent=2, or take picture=traversal"
         )
     codes = plane_of(trained, max(1, request.n // request.columns), request.columns, reach)
-    hot = label_or_first(restored, request.label)
-    return in_rows(restored, codes, hot.expand(*codes.shape[:2], -1))
+    restored.check_label(request.label)
+    hot = restored.hot(torch.full(codes.shape[:2], request.label or 0))
+    return in_rows(restored, codes, hot)
 
 
 def plane_of(codes: Tensor, rows: int, columns: int, reach: float = 0.02) -> Tensor:
@@ -142,8 +145,3 @@ def in_rows(restored: Restored, codes: Tensor, labels: Tensor) -> Picture:
     """The picture that codes (R, columns, latent) decode to."""
     images = restored.decode(codes.flatten(0, 1), labels.flatten(0, 1))
     return Picture(images.unflatten(0, codes.shape[:2]), codes, labels)
-
-
-def label_or_first(restored: Restored, label: int | None) -> Tensor:
-    """A label's one-hot (K,), of the first class if none is asked for."""
-    return restored.hot(torch.tensor([label or 0]))[0]

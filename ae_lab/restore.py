@@ -87,15 +87,23 @@ class Restored:
                 whose code is not all that its reconstruction is made of; too few images of a label.
         """
         self.check_generates()
-        if label is not None and not self.model.conditional:
-            raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
-        if label is not None and label not in range(self.classes):
-            raise UserError(f"label={label} does not exist: give 0 to {self.classes - 1}")
+        self.check_label(label)
         asked = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
         chance = generator(seed, "generate")
         if sampler is None and self.model.random:
             return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
         return self.fitted(sampler or Normal(), asked, seed, chance), self.hot(asked)
+
+    def check_label(self, label: int | None) -> None:
+        """See that the model takes a label.
+
+        Raises:
+            UserError: it takes none, or not this one.
+        """
+        if label is not None and not self.model.conditional:
+            raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
+        if label is not None and label not in range(self.classes):
+            raise UserError(f"label={label} does not exist: give 0 to {self.classes - 1}")
 
     def fitted(
         self, sampler: Sampler, asked: torch.Tensor, seed: int, chance: torch.Generator

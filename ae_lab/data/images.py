@@ -42,6 +42,11 @@ class Split:
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 
+    @property
+    def single(self) -> bool:
+        """Whether each image has exactly one label."""
+        return bool((self.labels.sum(1) == 1).all())
+
     def first(self, n: int | None) -> "Split":
         return self if n is None else Split(self.images[:n], self.labels[:n])
 
