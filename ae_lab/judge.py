@@ -55,7 +55,8 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
     reference = judging.look(pixels(train.images[chosen]))[0]
-    choice = configuration.choices().get("sampler") or "prior"
+    usual = "prior" if restored.model.random else "normal"
+    choice = configuration.choices().get("sampler") or usual
     found = {
         "real": scores(judging, pixels(real.images), real.labels.argmax(1), reference),
         choice: scores(judging, images, asked, reference),
