@@ -1,11 +1,13 @@
 """How good a run's random images are, by the data's own classifier.
 
-    python -m ae_lab.judge run=outputs/runs/... n=5000 sampler=gmm
+    python -m ae_lab.judge run=outputs/runs/... n=5000
+    python -m ae_lab.judge -m run=outputs/runs/... sampler=prior,normal,gmm,flow
 
 Images come as `python -m ae_lab.generate` makes them. The first row is what real images get that
 the run has not been trained on: the ceiling.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -20,9 +22,10 @@ from ae_lab.classifier import judge as judge_of
 from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, whole
 from ae_lab.fidelity import NEIGHBOURS, frechet, manifold
-from ae_lab.restore import named, restore
+from ae_lab.restore import Restored, named, restore
 from ae_lab.run import write_json
 from ae_lab.runs import print_wide
+from ae_lab.samplers import Prior, Sampler
 from ae_lab.train import quiet
 
 HEADINGS = {
@@ -37,36 +40,62 @@ HEADINGS = {
 
 
 def judge(config: DictConfig) -> dict[str, dict[str, float]]:
-    """Scores of n real test images and of n generated ones, against n real training images.
+    """Scores of n real test images and of n generated ones, beside what was judged of the run before.
 
     Raises:
         UserError: no run named, one that cannot generate, data without single labels, or too few.
     """
     restored = restore(named(config.run))
+    n, seed = whole("n", config.n), whole("seed", config.seed, least=0)
+    judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
+    real, generated = compare(
+        restored, config.sampler and instantiate(config.sampler), n, seed, judging
+    )
+    n = min(n, len(restored.data.split("test")))
+    folder = restored.run.path / "evaluated"
+    for name, found in (("real", real), (chosen(restored), generated)):
+        write_json(folder / f"judged-n{n}-seed{seed}" / f"{name}.json", found)
+    files = sorted((folder / f"judged-n{n}-seed{seed}").glob("*.json"), key=_real_first)
+    rows = {file.stem: json.loads(file.read_text()) for file in files}
+    print(f"the judge is right on {judging.accuracy:.2%} of all real test images")
+    show(f"{n} random images of {restored.run.name}, {restored.data.images.title}", rows)
+    print(files[0].parent)
+    return rows
+
+
+def _real_first(file: Path) -> tuple[bool, str]:
+    return file.stem != "real", file.stem
+
+
+def chosen(restored: Restored) -> str:
+    """The sampler's name, and what was changed of it."""
+    usual = "prior" if restored.model.random else "normal"
+    changed = [text for text in configuration.overrides() if text.startswith("sampler.")]
+    return " ".join([configuration.choices().get("sampler") or usual, *changed])
+
+
+def compare(
+    restored: Restored, sampler: Sampler | Prior | None, n: int, seed: int, judging: Judge
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of n real test images and of n random ones, both against n training images.
+
+    Raises:
+        UserError: a run that cannot generate, or too few images to judge by.
+    """
     train, test = restored.data.split("train"), restored.data.split("test")
-    n = min(whole("n", config.n), len(test))
-    real = test.first(n)
+    real = test.first(min(n, len(test)))
+    n = len(real)
     if n <= NEIGHBOURS:
         raise UserError(f"{n} images are too few to judge by: give at least {NEIGHBOURS + 1}")
-    sampler = config.sampler and instantiate(config.sampler)
-    codes, hot = restored.draw(n, None, sampler, whole("seed", config.seed, least=0))
+    codes, hot = restored.draw(n, None, sampler, seed)
     images = restored.decode(codes, hot)
     asked = hot.argmax(1) if restored.model.conditional else None
-    judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    reference = judging.look(pixels(train.images[chosen]))[0]
-    usual = "prior" if restored.model.random else "normal"
-    choice = configuration.choices().get("sampler") or usual
-    found = {
-        "real": scores(judging, pixels(real.images), real.labels.argmax(1), reference),
-        choice: scores(judging, images, asked, reference),
-    }
-    print(f"the judge is right on {judging.accuracy:.2%} of all real test images")
-    show(f"{n} random images of {restored.run.name}, {restored.data.images.title}", found)
-    file = restored.run.path / "evaluated" / f"judged-{choice}-n{n}-seed{config.seed}.json"
-    write_json(file, found)
-    print(file)
-    return found
+    some = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    reference = judging.look(pixels(train.images[some]))[0]
+    return (
+        scores(judging, pixels(real.images), real.labels.argmax(1), reference),
+        scores(judging, images, asked, reference),
+    )
 
 
 def scores(

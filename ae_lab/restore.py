@@ -14,7 +14,7 @@ from ae_lab.errors import UserError
 from ae_lab.noise import Noise
 from ae_lab.randomness import generator
 from ae_lab.run import Run
-from ae_lab.samplers import Normal, Sampler
+from ae_lab.samplers import Normal, Prior, Sampler
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Restored:
 
     @torch.no_grad()
     def draw(
-        self, n: int, label: int | None, sampler: Sampler | None, seed: int
+        self, n: int, label: int | None, sampler: Sampler | Prior | None, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """n random codes (n, latent) and their labels (n, K): the one given, or each in turn.
 
@@ -84,15 +84,21 @@ class Restored:
 
         Raises:
             UserError: a label for a model that takes none, or one that does not exist; a model
-                whose code is not all that its reconstruction is made of; too few images of a label.
+                whose code is not all that its reconstruction is made of; too few images of a label;
+                the prior of a model that has none.
         """
         self.check_generates()
         self.check_label(label)
         asked = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
         chance = generator(seed, "generate")
-        if sampler is None and self.model.random:
-            return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
-        return self.fitted(sampler or Normal(), asked, seed, chance), self.hot(asked)
+        sampler = sampler or (Prior() if self.model.random else Normal())
+        if not isinstance(sampler, Prior):
+            return self.fitted(sampler, asked, seed, chance), self.hot(asked)
+        if not self.model.random:
+            raise UserError(
+                f"{self.run.path} has no prior: take sampler=normal, gmm or flow, or train model=vae"
+            )
+        return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
 
     def check_label(self, label: int | None) -> None:
         """See that the model takes a label.

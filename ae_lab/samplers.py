@@ -1,7 +1,7 @@
 """Where random codes come from: `fit(codes, seed)`, then `sample(n, generator)`.
 
-They make a generator of any autoencoder whose code is a vector. The prior of a random bottleneck
-needs none of them. A new sampler is one class and a file in `conf/sampler/`.
+They make a generator of any autoencoder whose code is a vector. A new sampler is one class and a
+file in `conf/sampler/`.
 """
 
 from typing import Protocol
@@ -22,6 +22,10 @@ class Sampler(Protocol):
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """n random codes (n, latent)."""
+
+
+class Prior:
+    """The prior p(z) or p(z | y) of the model itself: its bottleneck draws, nothing is fitted."""
 
 
 class Normal:

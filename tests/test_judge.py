@@ -98,17 +98,26 @@ def test_images_without_a_single_label_have_no_judge(digits, tmp_path):
         judge(several, tmp_path)
 
 
-def test_a_run_is_judged_beside_real_images(run, command, tmp_path):
+def test_a_run_is_judged_beside_real_images_and_by_several_samplers(run, command, tmp_path):
     trained = run("conditional=true", "hidden=[30]", "latent=4")
     cache = {"AE_LAB_CACHE": str(tmp_path / "cache")}
-    done = command("judge", f"run={trained.path}", "n=60", "sampler=normal", **cache)
+    done = command("judge", "-m", f"run={trained.path}", "n=60", "sampler=normal,gmm", **cache)
     assert done.returncode == 0, done.stderr
     assert "all real test images" in done.stdout
     assert not done.stderr
-    file = trained.path / "evaluated" / "judged-normal-n60-seed0.json"
-    found = json.loads(file.read_text())
+    found = {
+        file.stem: json.loads(file.read_text())
+        for file in (trained.path / "evaluated" / "judged-n60-seed0").iterdir()
+    }
+    assert set(found) == {"real", "normal", "gmm"}
+    last_table = done.stdout.rpartition("random images of")[2]
+    assert all(f" {name} " in last_table for name in found)
     assert found["real"]["frechet"] < found["normal"]["frechet"]
     assert found["real"]["label accuracy"] > found["normal"]["label accuracy"]
     few = command("judge", f"run={trained.path}", "n=3", **cache)
     assert few.returncode == 2
     assert "too few" in few.stderr
+    none = command("judge", f"run={trained.path}", "n=60", "sampler=prior", **cache)
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: ")
+    assert "has no prior: take sampler=normal" in none.stderr
