@@ -40,7 +40,7 @@ HEADINGS = {
 
 
 def judge(config: DictConfig) -> dict[str, dict[str, float]]:
-    """Scores of n real test images and of n generated ones, beside what was judged of the run before.
+    """Scores of n real and n generated images, beside those that the run was given before.
 
     Raises:
         UserError: no run named, one that cannot generate, data without single labels, or too few.

@@ -96,7 +96,7 @@ class Restored:
             return self.fitted(sampler, asked, seed, chance), self.hot(asked)
         if not self.model.random:
             raise UserError(
-                f"{self.run.path} has no prior: take sampler=normal, gmm or flow, or train model=vae"
+                f"{self.run.path} has no prior: take sampler=normal, gmm or flow, or model=vae"
             )
         return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
 
