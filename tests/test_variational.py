@@ -17,6 +17,7 @@ from ae_lab.likelihood import bounds
 from ae_lab.noise import Noise
 from ae_lab.objective import KL, ImportanceBound
 from ae_lab.restore import Restored
+from tests.tiny_coco import write_coco
 from ae_lab.samplers import Mixture
 
 
@@ -208,6 +209,16 @@ def test_a_mixture_draws_from_where_the_codes_are():
     assert nearest.indices.bincount().min() > 850
     with pytest.raises(UserError, match=r"sampler\.components=2"):
         mixture.fit(codes[:4], seed=0)
+
+
+def test_a_conditional_denoising_convolutional_vae_trains_on_photographs(run, command, tmp_path):
+    write_coco(tmp_path)
+    words = ["data=coco64", f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    trained = run("model=cnn_cvae", "noise=speckle", "latent=4", "hidden=[4,4,4]", *words)
+    assert trained.config.conditional
+    assert {"test/reconstruction", "test/kl", "test/psnr"} <= trained.metrics.keys()
+    made = command("generate", f"run={trained.path}", "label=0", "n=4")
+    assert made.returncode == 0, made.stderr
 
 
 def test_a_variational_run_generates_and_tells_its_likelihood(run, command):
