@@ -17,8 +17,8 @@ from ae_lab.likelihood import bounds
 from ae_lab.noise import Noise
 from ae_lab.objective import KL, ImportanceBound
 from ae_lab.restore import Restored
-from tests.tiny_coco import write_coco
 from ae_lab.samplers import Mixture
+from tests.tiny_coco import write_coco
 
 
 def build(*overrides: str):
