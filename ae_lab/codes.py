@@ -16,7 +16,7 @@ from rich.table import Table
 from ae_lab import config as configuration
 from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, choose, whole
-from ae_lab.report import COLOURS, STYLE
+from ae_lab.plots import COLOURS, STYLE
 from ae_lab.restore import named, restore
 from ae_lab.run import write_json
 from ae_lab.runs import print_wide

@@ -14,6 +14,8 @@ NOT_IDENTITY = (
         "paths",
         "logger",
         "figures",
+        "measures",
+        "scale",
         "run",
         "force",
         "compile",

@@ -8,6 +8,7 @@ outputs/runs/<run>/
     history.csv         one row an epoch
     checkpoints/        last.ckpt to go on from, best.ckpt by val/mse, or by a bound
     environment.json    versions, device, commit
+    evaluated/          what other commands than the main job found out; measures.json
     events.out.*        TensorBoard
 """
 
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -30,7 +31,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.errors import RunFailed, UserError
-from ae_lab.identity import flat
+from ae_lab.identity import digest, flat
 
 RANK = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 
@@ -130,7 +131,19 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return self._read("metrics.json")
+        """The test metrics, and what was measured of the run since."""
+        measured = self._read("evaluated/measures.json")
+        return self._read("metrics.json") | {name: m["value"] for name, m in measured.items()}
+
+    def measure(self, name: str, how: Any, compute: Callable[[], float | None]) -> None:
+        """Keep a number of the run under a name, computed once for each way to measure it."""
+        known, mark = self._read("evaluated/measures.json"), digest(how)
+        if known.get(name, {}).get("how") == mark:
+            return
+        value = compute()
+        if value is not None:
+            known[name] = {"how": mark, "value": value}
+            write_json(self.path / "evaluated" / "measures.json", known)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -140,6 +153,16 @@ class Run:
         except FileNotFoundError:
             return []
         return [{key: float(value) for key, value in row.items() if value} for row in rows]
+
+    @property
+    def title(self) -> str:
+        """What tables and figures say of the run's data."""
+        return self.record["data"]["title"]
+
+    def kind(self, but_for: str) -> str:
+        """A mark that runs share which differ in one setting at most."""
+        items = sorted(self.record["identity"].items())
+        return digest([pair for pair in items if pair[0].rpartition(".")[2] != but_for])
 
     @cached_property
     def config(self) -> DictConfig:

@@ -87,7 +87,7 @@ def best_first(runs: list[Run], metric: str = "test/mse") -> list[Run]:
 
 def data_title(runs: list[Run]) -> str:
     """What tables and figures say of the data they are about."""
-    return " and ".join(sorted({run.record["data"]["title"] for run in runs}))
+    return " and ".join(sorted({run.title for run in runs}))
 
 
 def table(runs: list[Run], baseline: bool = False) -> Table:

@@ -90,6 +90,7 @@ def claim(config: DictConfig, images) -> tuple[Run, dict]:
     plain = OmegaConf.masked_copy(config, [k for k in config if not OmegaConf.is_dict(config[k])])
     settings = OmegaConf.to_container(plain)
     settings.pop("figures", None)
+    settings.pop("measures", None)
     record = {
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "choices": choices,

@@ -26,6 +26,7 @@ quiet()
 @pytest.fixture(autouse=True)
 def _no_choice_of_data_is_left_over(monkeypatch):
     monkeypatch.delenv("AE_LAB_AUTO_DATA", raising=False)
+    monkeypatch.delenv("AE_LAB_AUTO_PHOTOGRAPHS", raising=False)
 
 
 @pytest.fixture

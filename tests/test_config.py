@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ae_lab import config
+from ae_lab import config, study
 from ae_lab.identity import flat
 from tests.conftest import SMALL
 from tests.tiny_coco import write_coco
@@ -19,7 +19,7 @@ FILES = sorted(
     for path in config.CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiments", "hydra", "picture", "sampler")
 )
-STUDIES = sorted(path.stem for path in (config.CONF / "experiments").glob("*.yaml"))
+STUDIES = study.names()
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
@@ -53,15 +53,17 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     assert 0 <= done.metrics["test/mse"] < 1  # a U-Net starts as the identity, right without noise
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_every_study_composes_and_names_figures(study):
-    settings = composed(f"experiments={study}")
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_composes_says_what_it_is_and_names_figures(name):
+    settings = composed(f"experiments={name}")
     config.check(settings)
     for figure in settings.figures:
         assert callable(instantiate(figure, _partial_=True))
-    first_lines = (config.CONF / "experiments" / f"{study}.yaml").read_text().splitlines()[:5]
-    assert any(line.startswith("# Claim:") for line in first_lines)
-    assert any("Command: python -m ae_lab.train" in line for line in first_lines)
+    for measure in settings.measures.values():
+        assert callable(instantiate(measure, _partial_=True))
+    about = study.header(study.FOLDER / f"{name}.yaml")
+    assert {"Claim", "Report", "Expected", "Command"} <= about.keys()
+    assert about["Command"] == f"python -m ae_lab.train experiments={name}"
 
 
 PRESETS = {

@@ -5,21 +5,27 @@ Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXi
 
 import contextlib
 import io
+import os
 from functools import cache as remembered
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich import print as notice
+from rich.panel import Panel
 
 from ae_lab.data.coco_files import FOLDERS, annotation_file, obtain
 from ae_lab.data.files import scan, source_key
 from ae_lab.data.images import ImageSet
 from ae_lab.data.mnist import SPLIT_SEED
+from ae_lab.data.photos import photos
 from ae_lab.data.prepare import Listing, Listings, prepared
 from ae_lab.errors import UserError
 from ae_lab.randomness import generator
 
+CATEGORIES = 80
+CHOICE = "AE_LAB_AUTO_PHOTOGRAPHS"  # what data=auto64 chose
 OFFICIAL = 118_287  # images of train2017
 VALIDATION = 0.05  # of train2017; val2017 is the test set
 # What pycocotools raises on files of another kind
@@ -149,3 +155,26 @@ def coco(
     title = f"COCO {kind}" if found == OFFICIAL else f"COCO subset ({found:,} images) {kind}"
     name = f"coco{size}{'_gray' if gray else ''}"
     return ImageSet(name, title, **made.splits, fingerprint=made.fingerprint)
+
+
+def auto(
+    folder: str, cache: str, size: int, gray: bool = False, download: bool = False
+) -> ImageSet:
+    """COCO if it is there, else the embedded photographs, said aloud.
+
+    The choice is made once and handed to every process started from here.
+
+    Raises:
+        UserError: COCO's files are there and cannot be used.
+    """
+    if CHOICE not in os.environ:
+        try:
+            obtain(Path(folder).expanduser() / "coco", download)
+            os.environ[CHOICE] = "coco"
+        except UserError as error:
+            os.environ[CHOICE] = "photos"
+            headline = "COCO is not at hand: using crops of a few embedded photographs."
+            title = f"data=auto{size}{'_gray' if gray else ''}"
+            notice(Panel(f"[bold]{headline}[/]\n{error}", title=title, border_style="yellow"))
+    found = os.environ[CHOICE] == "coco"
+    return coco(folder, cache, size, gray, download) if found else photos(size, gray, CATEGORIES)

@@ -81,7 +81,7 @@ class ImageSet:
 
     def limited(self, n: int | None) -> "ImageSet":
         """At most the first n images of each split."""
-        if n is None:
+        if n is None or n >= max(len(getattr(self, name)) for name in SPLITS):
             return self
         splits = (getattr(self, name).first(n) for name in SPLITS)
         digest = blake2b(f"{self.fingerprint}, first {n}".encode(), digest_size=8).hexdigest()

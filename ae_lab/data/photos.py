@@ -54,19 +54,33 @@ def crops(image: np.ndarray) -> np.ndarray:
 
 
 @cache
-def photos64() -> ImageSet:
-    """Some thousand crops of 64×64 pixels (RGB), split by photograph: no two splits share one.
+def photos(size: int = SIZE, gray: bool = False, classes: int = 1) -> ImageSet:
+    """Some thousand crops, made smaller or gray if asked for, split by photograph: no two splits
+    share one.
 
-    There are no labels: the only class is zero throughout, since the photographs of one split are
-    not found in another.
+    There are no labels: every class is zero throughout, since the photographs of one split are not
+    found in another.
     """
     splits = {}
     for split, names in PHOTOGRAPHS.items():
         images = torch.from_numpy(np.concatenate([crops(photograph(n)) for n in names.split()]))
         order = torch.randperm(len(images), generator=generator(SPLIT_SEED, "photos64", split))
-        splits[split] = Split(images[order], unlabelled(len(images)))
-    return ImageSet("photos64", "photos64 (embedded crops)", **splits)
+        unlabelled = torch.zeros(len(images), classes, dtype=torch.uint8)
+        splits[split] = Split(reduced(images[order], size, gray), unlabelled)
+    kind = f"{size}{'_gray' if gray else ''}"
+    return ImageSet(f"photos{kind}", f"photos{kind} (embedded crops)", **splits)
 
 
-def unlabelled(count: int) -> Tensor:
-    return torch.zeros(count, 1, dtype=torch.uint8)
+def reduced(images: Tensor, size: int, gray: bool) -> Tensor:
+    """Images uint8 (N, 3, 64, 64) as (N, C, size, size): averaged over areas, luma of BT.601."""
+    if gray:
+        luma = torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+        images = (images * luma).sum(1, keepdim=True)
+    if size != SIZE:
+        images = torch.nn.functional.interpolate(images.float(), (size, size), mode="area")
+    return images.round().byte() if images.is_floating_point() else images
+
+
+def photos64() -> ImageSet:
+    """The crops as they are, 64×64 pixels, RGB."""
+    return photos()

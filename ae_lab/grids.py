@@ -1,0 +1,108 @@
+"""Kinds of figures made of images: they need the runs themselves, one seed of each.
+
+Each returns a matplotlib Figure, or None where none of the runs can show it.
+"""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ae_lab.errors import UserError
+from ae_lab.labels import alike, labels
+from ae_lab.plots import COLOURS
+from ae_lab.run import Run
+from ae_lab.runs import best_first, data_title
+
+
+def one_each(runs: list[Run]) -> list[Run]:
+    """The first of the runs that differ in their seed alone."""
+    return [group[0] for group in alike(runs, "seed")]
+
+
+def in_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
+    """Named rows of images (n, C, H, W)."""
+    n = max(len(images) for _, images in rows)
+    figure = Figure(figsize=(0.55 * n + 1.8, 0.62 * len(rows) + 0.4))
+    panels = figure.subplots(len(rows), n, squeeze=False)
+    for axes, (name, images) in zip(panels, rows, strict=True):
+        for place, image in zip(axes, images, strict=False):
+            place.imshow(image.permute(1, 2, 0).clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+        for place in axes:
+            place.set(xticks=[], yticks=[])
+            place.spines[:].set_visible(False)
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="x-small")
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def reconstructions(
+    runs: list[Run], n: int = 10, most: int = 12, by: list[str] | None = None
+) -> Figure:
+    """Test images over each run's reconstructions of them, at most `most` runs, best first."""
+    from ae_lab.restore import restore
+
+    runs = best_first(one_each(runs))[:most]
+    inputs, rows = {}, []
+    for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
+        out = restore(run).show(n)
+        shape = tuple(out.clean.shape)
+        inputs[("original", run.title, shape)] = out.clean
+        if run.settings["noise"] != "none":
+            inputs.setdefault((f"seen, {run.settings['noise']}", str(run.config.noise)), out.seen)
+        rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", out.reconstruction))
+    first = [(key[0], images) for key, images in inputs.items()]
+    return in_rows(first + rows, f"Test images of {data_title(runs)}")
+
+
+def random_images(
+    runs: list[Run], n: int = 10, sampler: str | None = None, by: list[str] | None = None
+) -> Figure | None:
+    """Random codes through each run's decoder, each label in turn where the run is conditional."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from ae_lab.config import CONF
+    from ae_lab.restore import restore
+
+    runs, rows = one_each(runs), []
+    for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
+        made = sampler and instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
+        restored = restore(run)
+        try:
+            rows.append((label, restored.decode(*restored.draw(n, None, made, 0))))
+        except UserError:  # it cannot generate in this way: others may
+            continue
+    return in_rows(rows, f"Random codes decoded, {data_title(runs)}") if rows else None
+
+
+def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure | None:
+    """The codes of test images in the plane, each drawn as its label, of runs with latent=2."""
+    from ae_lab.restore import restore
+
+    flat = [run for run in one_each(runs) if run.settings["latent"] == 2]
+    if not flat:
+        return None
+    across = min(3, len(flat))
+    figure = Figure(figsize=(3.2 * across, 3.2 * -(-len(flat) // across)))
+    panels = figure.subplots(-(-len(flat) // across), across, squeeze=False).flatten()
+    for axes, run, label in zip(panels, flat, labels(flat, ("seed",), by), strict=False):
+        restored = restore(run)
+        split = restored.data.split("test").first(n)
+        points = restored.codes(split).flatten(1).numpy()
+        names = split.labels.argmax(1).numpy() if split.single else np.zeros(len(points), int)
+        for y in np.unique(names):
+            axes.scatter(
+                *points[names == y].T,
+                s=12,
+                lw=0,
+                alpha=0.7,
+                color=COLOURS[y % len(COLOURS)],
+                marker=f"${y}$" if split.single else "o",
+            )
+        low, high = torch.from_numpy(points).quantile(torch.tensor([0.01, 0.99]), dim=0)
+        axes.set(title=label, xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axes.set(xlabel="z₁", ylabel="z₂")
+    for axes in panels[len(flat) :]:
+        axes.set_visible(False)
+    return figure

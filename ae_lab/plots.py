@@ -1,0 +1,250 @@
+"""Kinds of plots: `plot(runs, ...)` returns a matplotlib Figure, or None where there is nothing to
+show. Runs that differ in their seed alone are one thing: its mean, with a 95 % interval of the mean
+by Student's t from two seeds on.
+
+`by` names the settings that tell lines or rows apart; without it, those that vary.
+"""
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from scipy.stats import t as student
+
+from ae_lab.labels import alike, label_of, labels
+from ae_lab.results import Recorded
+from ae_lab.run import Run
+from ae_lab.runs import data_title
+
+Runs = list[Run] | list[Recorded]
+LABELS = {
+    "latent": "latent dimensions",
+    "epoch": "epoch",
+    "train/loss": "training loss per image",
+    "val/loss": "validation loss per image",
+    "test/mse": "test MSE per pixel",
+    "val/mse": "validation MSE per pixel",
+    "test/psnr": "test PSNR (dB)",
+    "test/ssim": "test SSIM",
+    "gain": "PSNR gained over the noisy image (dB)",
+    "sharpness": "gradient energy, reconstruction / original",
+    "confidence": "label confidence of random images",
+    "seen_psnr": "PSNR of the noisy images (dB)",
+    "classical_psnr": "best classical method",
+    "pca_mse": "PCA",
+    "mse_4": "MSE on [-1, 1]",
+    "passed": "values to the decoder",
+}
+# Okabe & Ito's palette, told apart with any colour vision, less its yellow.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.titlesize": "medium",
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+
+
+def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
+    """Mean, and half the width of its confidence interval; nan for a single value."""
+    n = len(values)
+    if n < 2:
+        return float(np.mean(values)), float("nan")
+    return float(np.mean(values)), float(
+        student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / n**0.5
+    )
+
+
+def having(runs: Runs, *metrics: str) -> Runs:
+    return [run for run in runs if all(metric in run.metrics for metric in metrics)]
+
+
+def scale_y(axes, metric: str) -> None:
+    """A logarithmic axis with plain numbers for errors; the rest is linear."""
+    if metric.endswith("mse"):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
+def line(axes, values: dict[float, list[float]], label: str | None, **style) -> None:
+    """Means over x, with a band where there are several values at one."""
+    places = sorted(values)
+    if not places:
+        return
+    means, half = zip(*(interval(values[x]) for x in places), strict=True)
+    [drawn] = axes.plot(places, means, label=label, **style)
+    low, high = np.subtract(means, half), np.add(means, half)
+    axes.fill_between(places, low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+
+
+def finish(axes, x: str, y: str, runs: Runs, lines: int) -> None:
+    scale_y(axes, y)
+    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=data_title(runs))
+    if lines > 1:
+        axes.legend(fontsize="small" if lines < 8 else "xx-small")
+
+
+def curve(
+    runs: Runs, x: str, y: str, by: list[str] | None = None, baseline: str | None = None
+) -> Figure | None:
+    """A metric against a setting, or against another metric.
+
+    `baseline` names a measure drawn beside it, dashed: once if it is the same for all lines.
+    """
+    runs = having(runs, y)
+    if len({at(run, x) for run in runs}) < 2:
+        return None
+    figure = Figure(figsize=(5.2, 3.6))
+    axes = figure.subplots()
+    found: dict[str, Runs] = {}
+    for run, name in zip(runs, labels(runs, (x, "preset", "seed"), by), strict=True):
+        found.setdefault(name, []).append(run)
+    for number, (name, mine) in enumerate(found.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": "o", "markersize": 4}
+        line(axes, points(mine, x, y), name, **style)
+    beside = [points(having(mine, baseline), x, baseline) for mine in found.values() if baseline]
+    shared = all(other.items() <= max(beside, key=len).items() for other in beside)
+    for number, values in enumerate([max(beside, key=len)] if beside and shared else beside):
+        name = LABELS.get(baseline, baseline) if number == 0 else None
+        colour = "black" if shared else COLOURS[number % len(COLOURS)]
+        line(axes, values, name, color=colour, ls="--", marker="s", markersize=3)
+    if all(x in run.settings for run in runs):
+        positions = sorted({at(run, x) for run in runs})
+        axes.set_xscale("log")
+        axes.set_xticks(positions, [f"{p:g}" for p in positions])
+        axes.minorticks_off()
+    finish(axes, x, y, runs, len(found) + bool(beside))
+    return figure
+
+
+def at(run, x: str) -> float:
+    """A setting of a run, or a metric of it."""
+    return run.settings[x] if x in run.settings else run.metrics.get(x)
+
+
+def points(runs: Runs, x: str, y: str) -> dict[float, list[float]]:
+    """The values of y at each x."""
+    found: dict[float, list[float]] = {}
+    for run in runs:
+        found.setdefault(at(run, x), []).append(run.metrics[y])
+    return found
+
+
+def history(runs: Runs, y: str, by: list[str] | None = None) -> Figure | None:
+    """A metric over the epochs."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for run, name in zip(runs, labels(runs, ("seed",), by), strict=True):
+        for row in run.history:
+            if y in row:
+                found.setdefault(name, {}).setdefault(row["epoch"] + 1, []).append(row[y])
+    if not found:
+        return None
+    figure = Figure(figsize=(5.2, 3.6))
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(found.items()):
+        line(axes, points, name, ls="-" if number < len(COLOURS) else "--")
+    finish(axes, "epoch", y, runs, len(found))
+    return figure
+
+
+def dots(
+    runs: Runs, y: str, by: list[str] | None = None, colour: str | None = None
+) -> Figure | None:
+    """A metric of runs that differ in more than a number: a dot a run, a bar where their mean is.
+
+    A row for each kind of run, in a colour for each value of the setting `colour`. Where kinds
+    differ in how many values reach the decoder, the row says how many.
+    """
+    runs = having(runs, y)
+    if not runs:
+        return None
+    rows: dict[str, list] = {}
+    leave = ("seed", colour) if colour else ("seed",)
+    for run, name in zip(runs, labels(runs, leave, by), strict=True):
+        rows.setdefault(name, []).append(run)
+    shades = sorted({str(run.settings.get(colour)) for run in runs}) if colour else [""]
+    figure = Figure(figsize=(6.0, 0.32 * len(rows) + 1.0 + 0.2 * (len(shades) > 1)))
+    axes = figure.subplots()
+    for place, group in enumerate(rows.values()):
+        for number, shade in enumerate(shades):
+            mine = [r for r in group if not colour or str(r.settings.get(colour)) == shade]
+            values = [run.metrics[y] for run in mine]
+            if values:
+                style = {"color": COLOURS[number % len(COLOURS)]}
+                name = label_of(colour, shade) if colour and place == 0 else None
+                axes.plot(values, [place] * len(values), "o", ms=4, alpha=0.5, label=name, **style)
+                axes.plot(np.mean(values), place, "|", ms=13, mew=2, **style)
+    passed = [{run.metrics.get("passed") for run in group} for group in rows.values()]
+    telling = len({min(p) for p in passed if None not in p}) > 1 and all(
+        len(p) == 1 for p in passed
+    )
+    shown = [
+        f"{name}  ({min(count):,.0f})" if telling else name
+        for name, count in zip(rows, passed, strict=True)
+    ]
+    axes.set_yticks(range(len(rows)), shown)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.margins(y=0.3 / len(rows))
+    axes.set(xlabel=LABELS.get(y, y), ylabel="(values to the decoder)" if telling else None)
+    figure.suptitle(data_title(runs), fontsize="medium")
+    if len(shades) > 1:
+        figure.legend(loc="outside lower center", ncols=len(shades), fontsize="small")
+    return figure
+
+
+def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
+    """Main effects on the diagonal, interactions off it: geometric means of a metric over all
+    other settings, for each level of a factor, a line for each level of another."""
+    runs = having(runs, y)
+    if not runs:
+        return None
+    side = len(factors)
+    figure = Figure(figsize=(2.3 * side, 2.0 * side))
+    panels = figure.subplots(side, side, sharey=True, squeeze=False)
+    levels = {f: sorted({run.settings[f] for run in runs}, key=_order) for f in factors}
+    for row, second in enumerate(factors):
+        for column, first in enumerate(factors):
+            axes = panels[row, column]
+            for value in levels[second] if row != column else [None]:
+                mine = [r for r in runs if value is None or r.settings[second] == value]
+                means = [
+                    _mean([r for r in mine if r.settings[first] == v], y) for v in levels[first]
+                ]
+                style = {"color": "black"} if value is None else {"label": label_of(second, value)}
+                axes.plot(range(len(means)), means, marker="o", ms=3, **style)
+            axes.set_xticks(range(len(levels[first])), [str(v) for v in levels[first]])
+            scale_y(axes, y)
+            if row != column and column == (1 if row == 0 else 0):
+                axes.legend(fontsize="xx-small")
+            if row == side - 1:
+                axes.set_xlabel(LABELS.get(first, first))
+    figure.supylabel(f"{LABELS.get(y, y)}, geometric mean", fontsize="medium")
+    figure.suptitle(data_title(runs), fontsize="medium")
+    return figure
+
+
+def _order(value) -> tuple:
+    return (0, value) if isinstance(value, int | float) else (1, str(value))
+
+
+def _mean(runs: Runs, y: str) -> float:
+    return float(np.exp(np.mean([np.log(run.metrics[y]) for run in runs]))) if runs else np.nan
+
+
+def finding(runs: Runs, y: str, by: list[str] | None = None) -> str:
+    """What came out, in words: a metric's extremes, each the mean of runs alike but for seed."""
+    groups = alike(having(runs, y), "seed")
+    if not groups:
+        return ""
+    names = labels([group[0] for group in groups], ("seed",), by)
+    means = [float(np.mean([run.metrics[y] for run in group])) for group in groups]
+    ends = sorted(zip(means, names, strict=True))
+    told = [f"{value:.4g} ({name})" for value, name in (ends[0], ends[-1])]
+    return f"{LABELS.get(y, y)} from {told[0]} to {told[1]}" if len(groups) > 1 else told[0]

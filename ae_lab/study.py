@@ -1,0 +1,106 @@
+"""A study: a file in experiments/ that says what is claimed, what is run and what is drawn.
+
+It opens with comments, `# Claim: ...`, `# Report: ...`, `# Expected ...: ...`, `# Command: ...`,
+each of one line or more, which captions quote. `hydra.sweeper.params` is its sweep, `measures` what
+is measured of each run, `figures` what is drawn of all.
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ae_lab import config
+from ae_lab import runs as all_runs
+from ae_lab.errors import UserError, nearest
+from ae_lab.plots import Runs
+from ae_lab.results import kept
+
+FOLDER = config.CONF / "experiments"
+RESULTS = FOLDER / "results"
+
+
+@dataclass
+class Study:
+    """A study or a sweep, and its finished runs: those of an outputs folder, or what was kept."""
+
+    name: str
+    figures: list[DictConfig]
+    measures: DictConfig
+    about: dict[str, str] = field(default_factory=dict)
+    runs: Runs = field(default_factory=list)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the runs are numbers alone."""
+        return bool(self.runs) and self.runs[0].path is None
+
+    def measure(self) -> None:
+        """Measure each run by what the study asks for, once."""
+        for name, how in self.measures.items() if not self.recorded else ():
+            way = OmegaConf.to_container(how, resolve=True)
+            for run in self.runs:
+                run.measure(str(name), way, partial(instantiate, how, run=run))
+
+
+def names() -> list[str]:
+    """The studies there are; a file without a sweep is none."""
+    return [path.stem for path in sorted(FOLDER.glob("*.yaml")) if "hydra" in OmegaConf.load(path)]
+
+
+def header(file: Path) -> dict[str, str]:
+    """The comments that a study's file opens with, by the word before their colon."""
+    found: dict[str, str] = {}
+    last = ""
+    for text in file.read_text().splitlines():
+        if not text.startswith("#"):
+            break
+        text = text.lstrip("# ")
+        if started := re.match(r"(Claim|Report|Expected|Command)[^:]*: ", text):
+            last = started[1]
+            text = text[started.end() :] if last != "Expected" else text
+        if last:
+            found[last] = f"{found.get(last, '')} {text}".strip()
+    return found
+
+
+def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
+    """A study by its name, with the runs of its newest sweep, else with the numbers kept of it."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+        settings = hydra.compose("config", overrides=[f"experiments={name}"])
+    folder = outputs / "sweeps" / name
+    runs = all_runs.runs_of(all_runs.outcomes(folder)) or kept(results, name)
+    about = header(FOLDER / f"{name}.yaml")
+    return Study(name, list(settings.figures), settings.measures, about, runs)
+
+
+def sweep(folder: Path) -> Study:
+    """A sweep's folder as a study: it draws what its configuration says."""
+    settings = OmegaConf.load(folder / "multirun.yaml")
+    runs = all_runs.runs_of(all_runs.outcomes(folder))
+    return Study(folder.name, list(settings.figures), settings.measures, {}, runs)
+
+
+def find(name: str | None, outputs: Path) -> Study:
+    """A study or a sweep's folder; without a name, the newest sweep.
+
+    Raises:
+        UserError: there is none.
+    """
+    there = sorted((outputs / "sweeps").glob("*/multirun.yaml"), key=lambda p: p.stat().st_mtime)
+    if name is None and not there:
+        raise UserError(f"no sweep under {outputs}: run one, as in `make demo`")
+    name = there[-1].parent.name if name is None else name
+    if name in names():
+        return study(name, outputs)
+    for folder in (Path(name), outputs / "sweeps" / name):
+        if (folder / "multirun.yaml").is_file():
+            return sweep(folder)
+    known = [*names(), *(path.parent.name for path in there)]
+    raise UserError(f"no study and no sweep '{name}' under {outputs}: {nearest(name, known)}")

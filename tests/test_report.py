@@ -1,0 +1,177 @@
+"""Studies, what is kept of them, the audit of claims, and the page: numbers against known answers."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ttest_1samp
+
+from ae_lab import claims, measures, results, sheets, study
+from ae_lab.claims import HOLDS, NOT, OPEN, Difference, Effect, holm
+from ae_lab.labels import labels
+from ae_lab.plots import interval
+from ae_lab.results import Recorded
+
+TINY = ["data=mnist5k", "data.limit=200", "trainer.enable_progress_bar=false"]
+
+
+def rows(*groups: tuple[dict, list[float]]) -> list[Recorded]:
+    """Runs of which nothing is known but settings and one metric, `m`, a seed for each value."""
+    made = []
+    for settings, values in groups:
+        for seed, value in enumerate(values):
+            row = {"run": "r", "data": "d", "kind": str(settings), "m": str(value)}
+            words = {f"set.{k}": str(v) for k, v in (settings | {"seed": seed}).items()}
+            made.append(Recorded(row | words, []))
+    return made
+
+
+def history(values: list[float]) -> Recorded:
+    lines = [{"epoch": float(e), "val/mse": value} for e, value in enumerate(values)]
+    return Recorded({"run": "r", "data": "d", "kind": "k"}, lines)
+
+
+def test_holm_rejects_as_the_textbook_does():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([0.01, 0.02, 0.02]) == [True, True, True]
+    assert holm([0.2, 0.0001]) == [False, True]
+    assert holm([]) == []
+
+
+def test_a_test_is_students_on_the_paired_ratio_of_each_seed():
+    runs = rows(({"a": 1}, [1.0, 1.2, 1.1]), ({"a": 2}, [1.3, 1.5, 1.6]))
+    asked = {"study": "s", "value": "m", "claimed": "below", "than": 0.95}
+    test = Difference(**asked, of={"a": 1}, against={"a": 2})
+    logs = np.log([1 / 1.3, 1.2 / 1.5, 1.1 / 1.6])
+    p, claimed = test.p(runs)
+    assert p == pytest.approx(ttest_1samp(logs, math.log(0.95)).pvalue)
+    assert claimed
+    assert f"{math.exp(logs.mean()):.3g} [" in test.evidence(runs)
+    low, high = ttest_1samp(logs, 0).confidence_interval()
+    middle, half = interval(list(logs))
+    assert (middle - half, middle + half) == pytest.approx((low, high))
+
+
+def test_verdicts_follow_planted_effects(tmp_path):
+    near = [1.0, 1.001, 0.999, 1.0005, 0.9995]
+    runs = rows(
+        ({"a": 1}, near), ({"a": 2}, [2 * x for x in near]), ({"a": 3}, [0.5, 1.9, 1.0, 0.7, 1.6])
+    )
+
+    def entry(claimed: str, of: int, against: int) -> str:
+        return (
+            f"- claim: c\n  tests:\n    - {{_target_: ae_lab.claims.Difference, study: s, value: m, "
+            f"claimed: {claimed}, than: 1, of: {{a: {of}}}, against: {{a: {against}}}}}\n"
+        )
+
+    file = tmp_path / "claims.yaml"
+    file.write_text(entry("below", 1, 2) + entry("above", 1, 2) + entry("above", 1, 3))
+    assert [one.verdict for one in claims.audit({"s": runs}, file)] == [HOLDS, NOT, OPEN]
+    single = [run for run in runs if run.settings["seed"] == 0]
+    assert [one.verdict for one in claims.audit({"s": single}, file)] == [OPEN] * 3
+    assert [one.verdict for one in claims.audit({}, file)] == [OPEN] * 3
+
+
+def test_an_effect_is_the_reach_of_a_factors_levels_over_anothers():
+    groups = [
+        ({"depth": depth, "latent": latent}, [scale * base, 1.1 * scale * base])
+        for depth, scale in ((2, 1.0), (3, 0.9))
+        for latent, base in ((2, 4.0), (32, 1.0))
+    ]
+    asked = {"study": "s", "value": "m", "claimed": "above", "than": 1}
+    found = Effect(**asked, of="latent", against="depth").numbers(rows(*groups))
+    assert found == pytest.approx([math.log(4) + math.log(0.9)] * 2)
+
+
+def test_measures_of_a_history_are_those_of_its_numbers():
+    run = history([0.08, 0.04, 0.05, 0.04])
+    assert measures.rise(run) == 1
+    assert measures.rise(history([0.04, 0.05])) == 1.25
+    assert measures.epochs_to(run, 0.08) == 1
+    assert measures.epochs_to(run, 0.08 / math.sqrt(2)) == pytest.approx(1.5)
+    assert measures.epochs_to(run, 0.01) is None
+    assert measures.settled(run) == 4
+    assert measures.settled(history([0.08, 0.0401, 0.04])) == 2
+
+
+def test_energy_is_the_sum_of_squared_differences():
+    image = torch.tensor([[[[0.0, 1.0], [0.5, 0.0]]]])
+    assert float(measures.energy(image)) == pytest.approx(0.25 + 1 + 1 + 0.25)
+
+
+def test_what_follows_from_a_preset_is_not_said_again():
+    runs = rows(
+        ({"preset": "p1", "latent": 2, "noise": "none"}, [1]),
+        ({"preset": "p2", "latent": 5, "noise": "none"}, [1]),
+        ({"preset": "p1", "latent": 2, "noise": "speckle"}, [1]),
+    )
+    assert labels(runs) == ["p1, none", "p2, none", "p1, speckle"]
+    assert labels(runs, by=["latent"]) == ["latent 2", "latent 5", "latent 2"]
+
+
+def test_latex_has_its_signs_escaped():
+    made = sheets.Sheet("t", ["run", "gain, %"], [["model_1", "1.0 ± 0.1"]]).latex()
+    assert r"model\_1 & 1.0 $\pm$ 0.1 \\" in made
+    assert r"gain, \% \\" in made
+    assert made.startswith("\\begin{tabular}{lr}\n\\toprule\n")
+
+
+def test_a_study_is_run_kept_and_drawn_again_from_numbers_alone(
+    main, command, tmp_path, monkeypatch
+):
+    words = ["preset=model_1,model_4", "output=sigmoid", "seed=0,1", "epochs=2"]
+    assert main("experiments=mlp_reconstruction", "scale=quick", *words, *TINY) == 0
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("ae_lab.report.RESULTS", tmp_path / "results")
+    from ae_lab import report
+
+    one = study.find("mlp_reconstruction", tmp_path / "outputs")
+    assert len(one.runs) == 4
+    first = report.draw(one, tmp_path / "first")
+    assert {"sharpness", "gap", "rise", "pca_mse"} <= one.runs[0].metrics.keys()
+    assert all(file.is_file() for drawn in first for file in drawn.files)
+    assert "2 seeds" in first[0].caption
+    assert "The report: Table 2.1" in first[0].caption
+    assert "MNIST-5k" in first[0].caption
+    report.keep_numbers(one, first)
+
+    again = study.study("mlp_reconstruction", tmp_path / "nothing", tmp_path / "results")
+    assert again.recorded
+    assert [run.name for run in again.runs] == [run.name for run in one.runs]
+    for run, before in zip(again.runs, one.runs, strict=True):
+        assert run.metrics == pytest.approx(before.metrics, rel=1e-5)
+        assert run.settings == before.settings
+        assert len(run.history) == 2
+    second = report.draw(again, tmp_path / "second")
+    assert [drawn.caption for drawn in second] == [drawn.caption for drawn in first]
+    assert second[0].sheet == first[0].sheet
+    assert second[-1].files[0].read_bytes() == first[-1].files[0].read_bytes()
+
+
+def test_the_page_is_one_file_with_every_study_and_every_claim(command, tmp_path):
+    words = ["preset=model_1,model_2", "output=sigmoid", "seed=0", "epochs=1"]
+    done = command("train", "experiments=mlp_reconstruction", "scale=quick", *words, *TINY)
+    assert done.returncode == 0, done.stderr
+    made = command("report", "--all")
+    assert made.returncode == 0, made.stderr
+    html = (tmp_path / "outputs" / "report" / "index.html").read_text()
+    for name in study.names():
+        assert f'id="{name}"' in html
+    assert html.count('class="open"') + html.count('class="yes"') + html.count('class="no"') > 19
+    addresses = re.findall(r'(?:src|href)="([^"]{0,12})', html)
+    assert addresses
+    assert all(a.startswith(("data:", "#")) for a in addresses)
+    assert "Deeper (model 2) reconstructs better" in html
+    assert (tmp_path / "outputs" / "report" / "claims.tex").is_file()
+
+
+def test_an_unknown_study_is_named_with_the_nearest(command):
+    done = command("report", "mlp_reconstructoin")
+    assert done.returncode == 2
+    assert "did you mean 'mlp_reconstruction'?" in done.stderr
+
+
+def test_kept_numbers_survive_text_and_missing_values(tmp_path):
+    assert results.kept(tmp_path, "nothing") == []
