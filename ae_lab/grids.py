@@ -4,7 +4,6 @@ Each returns a matplotlib Figure, or None where none of the runs can show it.
 """
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,7 +26,7 @@ def in_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
     panels = figure.subplots(len(rows), n, squeeze=False)
     for axes, (name, images) in zip(panels, rows, strict=True):
         for place, image in zip(axes, images, strict=False):
-            place.imshow(image.permute(1, 2, 0).clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+            place.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
         for place in axes:
             place.set(xticks=[], yticks=[])
             place.spines[:].set_visible(False)
@@ -100,7 +99,7 @@ def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure
                 color=COLOURS[y % len(COLOURS)],
                 marker=f"${y}$" if split.single else "o",
             )
-        low, high = torch.from_numpy(points).quantile(torch.tensor([0.01, 0.99]), dim=0)
+        low, high = np.quantile(points, [0.01, 0.99], axis=0)
         axes.set(title=label, xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set(xlabel="z₁", ylabel="z₂")
     for axes in panels[len(flat) :]:

@@ -1,4 +1,4 @@
-"""Studies, what is kept of them, the audit of claims, and the page: numbers against known answers."""
+"""Studies, what is kept of them, the audit of claims, the page: numbers against known answers."""
 
 import math
 import re
@@ -13,6 +13,7 @@ from ae_lab.claims import HOLDS, NOT, OPEN, Difference, Effect, holm
 from ae_lab.labels import labels
 from ae_lab.plots import interval
 from ae_lab.results import Recorded
+from ae_lab.study import RESULTS
 
 TINY = ["data=mnist5k", "data.limit=200", "trainer.enable_progress_bar=false"]
 
@@ -62,7 +63,7 @@ def test_verdicts_follow_planted_effects(tmp_path):
 
     def entry(claimed: str, of: int, against: int) -> str:
         return (
-            f"- claim: c\n  tests:\n    - {{_target_: ae_lab.claims.Difference, study: s, value: m, "
+            "- claim: c\n  tests:\n    - {_target_: ae_lab.claims.Difference, study: s, value: m, "
             f"claimed: {claimed}, than: 1, of: {{a: {of}}}, against: {{a: {against}}}}}\n"
         )
 
@@ -118,9 +119,7 @@ def test_latex_has_its_signs_escaped():
     assert made.startswith("\\begin{tabular}{lr}\n\\toprule\n")
 
 
-def test_a_study_is_run_kept_and_drawn_again_from_numbers_alone(
-    main, command, tmp_path, monkeypatch
-):
+def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path, monkeypatch):
     words = ["preset=model_1,model_4", "output=sigmoid", "seed=0,1", "epochs=2"]
     assert main("experiments=mlp_reconstruction", "scale=quick", *words, *TINY) == 0
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
@@ -171,7 +170,4 @@ def test_an_unknown_study_is_named_with_the_nearest(command):
     done = command("report", "mlp_reconstructoin")
     assert done.returncode == 2
     assert "did you mean 'mlp_reconstruction'?" in done.stderr
-
-
-def test_kept_numbers_survive_text_and_missing_values(tmp_path):
-    assert results.kept(tmp_path, "nothing") == []
+    assert results.kept(RESULTS, "mlp_reconstructoin") == []

@@ -192,7 +192,7 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
 
 
 def test_runs_that_differ_in_their_seed_alone_share_a_row(run):
-    from ae_lab.report import dots
+    from ae_lab.plots import dots
     from ae_lab.runs import averages
 
     made = [run(f"seed={s}", f"latent={n}", "data.limit=64") for s in (0, 1) for n in (2, 3)]
