@@ -2,10 +2,11 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# The studies of a quarter of an hour; coco_line takes an hour on two cores.
-STUDIES ?= latent_sweep mlp_presets
+# What `make figures` runs and draws: SCALE=quick, half an hour on two cores, or SCALE=full.
+SCALE ?= quick
+STUDIES ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help install demo test lint format figures bench kills clean
+.PHONY: help install demo test lint format figures report bench kills clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,10 +34,13 @@ format: $(INSTALLED)  ## format the code in place
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-figures: $(INSTALLED)  ## run what is missing of each of STUDIES, draw its figures
+figures: $(INSTALLED)  ## run what is missing of each of STUDIES at SCALE, draw its figures
 	for name in $(STUDIES); do \
-	    $(PY) -m ae_lab.train experiments=$$name && $(PY) -m ae_lab.report $$name || exit 1; \
+	    $(PY) -m ae_lab.train experiments=$$name scale=$(SCALE) && $(PY) -m ae_lab.report $$name || exit 1; \
 	done
+
+report: $(INSTALLED)  ## the page of all studies and claims: outputs/report/index.html
+	$(PY) -m ae_lab.report --all
 
 bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script
 	$(PY) -m ae_lab.bench

@@ -29,6 +29,7 @@ from ae_lab.results import kept
 from ae_lab.runs import print_wide
 from ae_lab.sheets import Sheet
 from ae_lab.study import FOLDER, RESULTS, study
+from ae_lab.train import quiet
 
 LEVEL = 0.05
 HOLDS, NOT, OPEN = "holds", "does not hold", "not separable at this n"
@@ -214,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ae_lab.claims", description=__doc__[:60])
     parser.add_argument("--outputs", metavar="FOLDER", help="by default the kept numbers decide")
     asked = parser.parse_args()
+    quiet()
     try:
         made = sheet(audit(evidence(asked.outputs and Path(asked.outputs))), "Do the claims hold?")
     except UserError as error:

@@ -23,6 +23,7 @@ from ae_lab.results import keep
 from ae_lab.runs import data_title
 from ae_lab.sheets import Sheet
 from ae_lab.study import FOLDER, RESULTS, Study, find
+from ae_lab.train import quiet
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="the page of all studies and claims")
     parser.add_argument("--keep", action="store_true", help=f"keep the numbers in {FOLDER.name}")
     asked = parser.parse_args()
+    quiet()
     outputs = Path(asked.outputs)
     try:
         if asked.all:

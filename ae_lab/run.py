@@ -133,17 +133,16 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """The test metrics, and what was measured of the run since."""
         measured = self._read("evaluated/measures.json")
-        return self._read("metrics.json") | {name: m["value"] for name, m in measured.items()}
+        values = {name: m["value"] for name, m in measured.items() if m["value"] is not None}
+        return self._read("metrics.json") | values
 
     def measure(self, name: str, how: Any, compute: Callable[[], float | None]) -> None:
-        """Keep a number of the run under a name, computed once for each way to measure it."""
+        """Keep a number of the run under a name, or that it has none; computed once a way."""
         known, mark = self._read("evaluated/measures.json"), digest(how)
         if known.get(name, {}).get("how") == mark:
             return
-        value = compute()
-        if value is not None:
-            known[name] = {"how": mark, "value": value}
-            write_json(self.path / "evaluated" / "measures.json", known)
+        known[name] = {"how": mark, "value": compute()}
+        write_json(self.path / "evaluated" / "measures.json", known)
 
     @property
     def history(self) -> list[dict[str, float]]:
