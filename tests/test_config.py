@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ae_lab import config, study
+from ae_lab.data.images import Batch
 from ae_lab.identity import flat
 from tests.conftest import SMALL
 from tests.tiny_coco import write_coco
@@ -51,6 +52,23 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     done = run(*asked)
     assert done.done
     assert 0 <= done.metrics["test/mse"] < 1  # a U-Net starts as the identity, right without noise
+
+
+VARIANTS = sorted(
+    str(path.relative_to(config.CONF / "preset").with_suffix(""))
+    for path in config.CONF.glob("preset/*/*.yaml")
+)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_of_a_study_makes_a_model(name):
+    settings = composed(f"preset={name}", "data=photos64")
+    config.check(settings)
+    model = instantiate(settings.model)
+    noise = instantiate(settings.data.noise)
+    out = model(Batch(*(torch.rand(2, 3, 64, 64),) * 2, torch.zeros(2, 1), torch.arange(2), None))
+    assert out.reconstruction.shape == (2, 3, 64, 64)
+    assert noise(out.clean, torch.Generator())[0].shape == out.clean.shape
 
 
 @pytest.mark.parametrize("name", STUDIES)
