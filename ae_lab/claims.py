@@ -7,7 +7,8 @@ test has one number for each seed, d, and a threshold c that d is claimed to lie
 
 All tests of all claims are corrected together by Holm (Scand. J. Statist. 6 (1979) 65). A test
 that is significant holds or does not hold, by the side on which the mean lies; any other is not
-separable at this n. A claim holds if each of its tests does, does not if one does not.
+separable at this n, or was not run. A claim holds if each of its tests does, does not if one does
+not.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from ae_lab.study import FOLDER, RESULTS, study
 from ae_lab.train import quiet
 
 LEVEL = 0.05
-HOLDS, NOT, OPEN = "holds", "does not hold", "not separable at this n"
+HOLDS, NOT, OPEN, MISSING = "holds", "does not hold", "not separable at this n", "not run"
 Where = dict[str, Any]
 
 
@@ -96,7 +97,7 @@ class Test:
         """The mean with its 95 % interval, beside the threshold."""
         d = self.numbers(runs)
         if not d:
-            return f"no runs of {self.study}"
+            return self.study
         middle, half = interval(d)
         ends = [middle, middle - half, middle + half]
         shown = [f"{math.exp(x) if self.ratio else x:.3g}" for x in ends]
@@ -170,14 +171,16 @@ def audit(runs_of: dict[str, Runs], file: Path = FOLDER / "claims.yaml") -> list
     found = [test.p(runs_of.get(test.study, [])) for test in tests]
     rejected = holm([p for p, _ in found])
     verdicts = iter(
-        (HOLDS if claimed else NOT) if significant else OPEN
-        for significant, (_, claimed) in zip(rejected, found, strict=True)
+        (HOLDS if claimed else NOT)
+        if significant
+        else (OPEN if test.numbers(runs_of.get(test.study, [])) else MISSING)
+        for test, significant, (_, claimed) in zip(tests, rejected, found, strict=True)
     )
     decided = []
     for claim, tests in claims:
         each = [(test.evidence(runs_of.get(test.study, [])), next(verdicts)) for test in tests]
         kinds = {verdict for _, verdict in each}
-        whole = NOT if NOT in kinds else OPEN if OPEN in kinds else HOLDS
+        whole = next(kind for kind in (NOT, MISSING, OPEN, HOLDS) if kind in kinds)
         decided.append(Verdict(claim, whole, each))
     return decided
 

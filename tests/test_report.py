@@ -9,7 +9,7 @@ import torch
 from scipy.stats import ttest_1samp
 
 from ae_lab import claims, measures, results, sheets, study
-from ae_lab.claims import HOLDS, NOT, OPEN, Difference, Effect, holm
+from ae_lab.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
 from ae_lab.labels import labels
 from ae_lab.plots import interval
 from ae_lab.results import Recorded
@@ -72,7 +72,7 @@ def test_verdicts_follow_planted_effects(tmp_path):
     assert [one.verdict for one in claims.audit({"s": runs}, file)] == [HOLDS, NOT, OPEN]
     single = [run for run in runs if run.settings["seed"] == 0]
     assert [one.verdict for one in claims.audit({"s": single}, file)] == [OPEN] * 3
-    assert [one.verdict for one in claims.audit({}, file)] == [OPEN] * 3
+    assert [one.verdict for one in claims.audit({}, file)] == [MISSING] * 3
 
 
 def test_an_effect_is_the_reach_of_a_factors_levels_over_anothers():
