@@ -57,12 +57,7 @@ def page(outputs: Path) -> Path:
         claims=list(zip(here, kept, strict=True)),
         own=own,
         date=time.strftime("%Y-%m-%d"),
-        classes={
-            claims.HOLDS: "yes",
-            claims.NOT: "no",
-            claims.OPEN: "open",
-            claims.MISSING: "open",
-        },
+        classes={claims.HOLDS: "yes", claims.NOT: "no"},
     )
     write(target / "index.html", html)
     return target / "index.html"

@@ -87,14 +87,12 @@ def claim(config: DictConfig, images) -> tuple[Run, dict]:
 
     wanted = identity(config, images.fingerprint, precision)
     name = readable(configuration.overrides(), choices, images.name)
-    plain = OmegaConf.masked_copy(config, [k for k in config if not OmegaConf.is_dict(config[k])])
-    settings = OmegaConf.to_container(plain)
-    settings.pop("figures", None)
-    settings.pop("measures", None)
+    whole = OmegaConf.to_container(config, resolve=True)
+    settings = {k: v for k, v in whole.items() if k != "figures" and not isinstance(v, dict)}
     record = {
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "choices": choices,
-        "settings": settings | {"noise": OmegaConf.to_container(config.noise)},
+        "settings": settings | {"noise": whole["noise"]},
         "identity": wanted,
     }
     return runs.claim(config.paths.outputs, wanted, name, defaults), record

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from scipy.stats import ttest_1samp
 
-from ae_lab import claims, measures, results, sheets, study
+from ae_lab import claims, config, measures, report, results, sheets, study
 from ae_lab.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
 from ae_lab.labels import labels
 from ae_lab.plots import interval
@@ -124,8 +125,6 @@ def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path, monkey
     assert main("experiments=mlp_reconstruction", "scale=quick", *words, *TINY) == 0
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     monkeypatch.setattr("ae_lab.report.RESULTS", tmp_path / "results")
-    from ae_lab import report
-
     one = study.find("mlp_reconstruction", tmp_path / "outputs")
     assert len(one.runs) == 4
     first = report.draw(one, tmp_path / "first")
@@ -147,6 +146,28 @@ def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path, monkey
     assert [drawn.caption for drawn in second] == [drawn.caption for drawn in first]
     assert second[0].sheet == first[0].sheet
     assert second[-1].files[0].read_bytes() == first[-1].files[0].read_bytes()
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_every_study_runs_and_draws_all_its_figures(name, main, tmp_path, capfd):
+    """Its first job at least, on a few embedded images."""
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        asked = [f"experiments={name}", "scale=quick"]
+        whole = compose("config", overrides=asked, return_hydra_config=True)
+        params = whole.hydra.sweeper.params
+        first = {key: str(values).split(",")[0] for key, values in params.items()}
+        swept = "latent" if "latent" in first else "preset"
+        first[swept] = ",".join(str(params[swept]).split(",")[:2])
+        figures = list(whole.figures)
+    words = [f"{key}={value}" for key, value in first.items()]
+    offline = [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    offline += ["data.source.download=false", "data.limit=100", "epochs=1"]
+    assert main(*asked, *words, *offline, "trainer.enable_progress_bar=false") == 0
+    drawn = report.draw(study.find(name, tmp_path / "outputs"), tmp_path / "drawn")
+    capfd.readouterr()
+    random = sum(str(entry._target_).endswith("random_images") for entry in figures)
+    assert len(figures) - random <= len(drawn) <= len(figures)
+    assert all(file.is_file() for one in drawn for file in one.files)
 
 
 def test_the_page_is_one_file_with_every_study_and_every_claim(command, tmp_path):
