@@ -4,9 +4,15 @@ Distances are taken in the features of the project's own classifier: figures com
 the same data, not with those of Inception's features in the literature.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from ae_lab.errors import UserError
 
 NEIGHBOURS = 5
 
@@ -51,3 +57,34 @@ def manifold(real: Tensor, generated: Tensor, k: int = NEIGHBOURS) -> dict[str, 
 def radius(points: Tensor, k: int) -> Tensor:
     """The distance from each point to its k-th neighbour among the others."""
     return torch.cdist(points, points).kthvalue(k + 1, dim=1).values
+
+
+def inception_distance(real: Tensor, generated: Tensor, weights: Path, chunk: int = 50) -> float:
+    """The FID of the literature: the Fréchet distance in Inception's 2,048 pooled features.
+
+    Images (N, C, H, W) in [0, 1], gray ones three times over, enlarged to 299×299. `weights` is the
+    network's file as torch-fidelity names it, `pt_inception-2015-12-05-6726825d.pth`.
+
+    Source: Heusel et al., NeurIPS 2017; by torchmetrics and torch-fidelity.
+
+    Raises:
+        UserError: the weights are not there or are no weights, or torch-fidelity is not installed.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if find_spec("torch_fidelity") is None:
+        raise UserError("torch-fidelity is not installed: pip install 'ae_lab[fid]'")
+    try:
+        torch.load(weights, weights_only=True)  # torch-fidelity would run what it finds there
+        distance = FrechetInceptionDistance(
+            normalize=True, feature_extractor_weights_path=str(weights)
+        )
+    except (OSError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{weights} does not hold Inception's weights ({type(error).__name__}): give the file "
+            "pt_inception-2015-12-05-6726825d.pth of torch-fidelity"
+        ) from error
+    for images, is_real in ((real, True), (generated, False)):
+        for part in images.split(chunk):
+            distance.update(part.expand(-1, 3, -1, -1), real=is_real)
+    return float(distance.compute())

@@ -21,7 +21,7 @@ from ae_lab.classifier import Judge
 from ae_lab.classifier import judge as judge_of
 from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, whole
-from ae_lab.fidelity import NEIGHBOURS, frechet, manifold
+from ae_lab.fidelity import NEIGHBOURS, frechet, inception_distance, manifold
 from ae_lab.restore import Restored, named, restore
 from ae_lab.run import write_json
 from ae_lab.runs import print_wide
@@ -32,6 +32,7 @@ HEADINGS = {
     "label accuracy": "{:.3f}",
     "label confidence": "{:.3f}",
     "frechet": "{:.2f}",
+    "fid": "{:.2f}",
     "precision": "{:.3f}",
     "recall": "{:.3f}",
     "density": "{:.3f}",
@@ -48,9 +49,8 @@ def judge(config: DictConfig) -> dict[str, dict[str, float]]:
     restored = restore(named(config.run))
     n, seed = whole("n", config.n), whole("seed", config.seed, least=0)
     judging = judge_of(restored.data.images, Path(config.paths.cache).expanduser())
-    real, generated = compare(
-        restored, config.sampler and instantiate(config.sampler), n, seed, judging
-    )
+    sampler = config.sampler and instantiate(config.sampler)
+    real, generated = compare(restored, sampler, n, seed, judging, config.inception)
     n = min(n, len(restored.data.split("test")))
     folder = restored.run.path / "evaluated"
     for name, found in (("real", real), (chosen(restored), generated)):
@@ -75,12 +75,17 @@ def chosen(restored: Restored) -> str:
 
 
 def compare(
-    restored: Restored, sampler: Sampler | Prior | None, n: int, seed: int, judging: Judge
+    restored: Restored,
+    sampler: Sampler | Prior | None,
+    n: int,
+    seed: int,
+    judging: Judge,
+    inception: str | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Scores of n real test images and of n random ones, both against n training images.
 
     Raises:
-        UserError: a run that cannot generate, or too few images to judge by.
+        UserError: a run that cannot generate, too few images to judge by, or unusable weights.
     """
     train, test = restored.data.split("train"), restored.data.split("test")
     real = test.first(min(n, len(test)))
@@ -91,11 +96,16 @@ def compare(
     images = restored.decode(codes, hot)
     asked = hot.argmax(1) if restored.model.conditional else None
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    reference = judging.look(pixels(train.images[some]))[0]
-    return (
-        scores(judging, pixels(real.images), real.labels.argmax(1), reference),
+    trained, held_out = pixels(train.images[some]), pixels(real.images)
+    reference = judging.look(trained)[0]
+    found = (
+        scores(judging, held_out, real.labels.argmax(1), reference),
         scores(judging, images, asked, reference),
     )
+    if inception:
+        for row, shown in zip(found, (held_out, images), strict=True):
+            row["fid"] = inception_distance(trained, shown, Path(inception))
+    return found
 
 
 def scores(
@@ -112,10 +122,13 @@ def scores(
 def show(title: str, found: dict[str, dict[str, float]]) -> None:
     drawn = Table(title=title, title_justify="left")
     drawn.add_column("images")
-    for heading in HEADINGS:
+    known = {
+        key: form for key, form in HEADINGS.items() if any(key in row for row in found.values())
+    }
+    for heading in known:
         drawn.add_column(heading.replace("frechet", "classifier Fréchet"), justify="right")
     for name, row in found.items():
-        cells = (form.format(row[key]) if key in row else "–" for key, form in HEADINGS.items())
+        cells = (form.format(row[key]) if key in row else "–" for key, form in known.items())
         drawn.add_row(name, *cells)
     print_wide(drawn)
 

@@ -13,7 +13,7 @@ from ae_lab import classifier, config
 from ae_lab.classifier import judge
 from ae_lab.data.images import ImageSet, Split
 from ae_lab.errors import UserError
-from ae_lab.fidelity import frechet, manifold
+from ae_lab.fidelity import frechet, inception_distance, manifold
 
 
 def cloud(n: int, seed: int, dims: int = 4) -> torch.Tensor:
@@ -62,6 +62,22 @@ def test_a_generator_that_knows_one_of_two_kinds_is_precise_and_covers_half():
         "density": 0,
         "coverage": 0,
     }
+
+
+def test_the_inception_distance_takes_weights_at_hand(tmp_path, monkeypatch):
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    net, file = inception.FeatureExtractorInceptionV3, tmp_path / "weights.pth"
+    with monkeypatch.context() as patched:  # the network as it starts out, for want of the real one
+        patched.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
+        patched.setattr(net, "load_state_dict", lambda *_: None)
+        torch.save(net("i", ["2048"]).state_dict(), file)
+    real, other = torch.rand(6, 1, 28, 28), torch.rand(6, 1, 28, 28) * 0.2
+    assert inception_distance(real, real, file) == pytest.approx(0, abs=1e-3)
+    assert inception_distance(real, other, file) > inception_distance(real, real.flip(0), file)
+    file.write_bytes(b"no weights")
+    for unusable in (file, tmp_path / "nowhere.pth"):
+        with pytest.raises(UserError, match="does not hold Inception's weights"):
+            inception_distance(real, other, unusable)
 
 
 @pytest.fixture
