@@ -6,7 +6,6 @@ matplotlib Figure, a table (`ae_lab.sheets.Sheet`), or None where the runs have 
 """
 
 import argparse
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,23 +61,18 @@ def kind(entry: DictConfig) -> str:
 
 
 def made(study: Study, entry: DictConfig, stem: Path) -> Drawn | None:
-    """One of a study's figures; what is made of images is copied from what was kept, if numbers are
-    all that there is."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    words = caption(study, entry)
+    """One of a study's figures; images need the runs themselves, numbers alone do not draw them."""
     of_images = str(entry._target_).startswith(grids.__name__)
     if of_images and study.recorded:
-        before = RESULTS / study.name / f"{stem.name}.png"
-        if not before.is_file():
-            return None
-        file = Path(shutil.copyfile(before, stem.with_suffix(".png")))
-        return Drawn([file], words, of_images=True)
+        return None
     how = OmegaConf.masked_copy(entry, [key for key in entry if key != "name"])
     found = instantiate(how, study.runs)
+    words = caption(study, entry)
     if isinstance(found, Sheet):
         return Drawn(found.save(stem), words, found)
     if found is None:
         return None
+    stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     for file in files:
         found.savefig(file)
@@ -109,17 +103,6 @@ def caption(study: Study, entry: DictConfig) -> str:
     return " ".join(lines)
 
 
-def keep_numbers(study: Study, drawn: list[Drawn]) -> list[Path]:
-    """Put a study's numbers, and its figures made of images, beside the studies."""
-    folder = RESULTS.resolve()
-    files = keep(study.runs, folder, study.name)
-    for one in drawn:
-        if one.of_images:
-            (folder / study.name).mkdir(exist_ok=True)
-            files.append(Path(shutil.copy(one.files[0], folder / study.name)))
-    return files
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ae_lab.report", description="Draw the figures of a study or a sweep."
@@ -142,7 +125,7 @@ def main() -> None:
         print("Figures, as PNG and SVG, tables as CSV and LaTeX:")
         for one in drawn:
             print(f"  {one.files[0]}")
-        for file in keep_numbers(study, drawn) if asked.keep else []:
+        for file in keep(study.runs, RESULTS.resolve(), study.name) if asked.keep else []:
             print(f"  {file}")
     except Exception as error:
         if config.traceback_wanted():

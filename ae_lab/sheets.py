@@ -47,10 +47,10 @@ class Sheet:
 
 
 def told(values: list[float], form: str) -> str:
-    """A mean, and ± the standard deviation where there are several."""
+    """A mean, and ± the standard deviation where values differ."""
     if not values:
         return "–"
-    if len(values) == 1:
+    if len(set(values)) == 1:
         return format(values[0], form)
     return f"{format(mean(values), form)} ± {format(stdev(values), form)}"
 
