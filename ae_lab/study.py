@@ -84,7 +84,8 @@ def sweep(folder: Path) -> Study:
     """A sweep's folder as a study: it draws what its configuration says."""
     settings = OmegaConf.load(folder / "multirun.yaml")
     runs = all_runs.runs_of(all_runs.outcomes(folder))
-    return Study(folder.name, list(settings.figures), settings.measures, {}, runs)
+    measures = settings.get("measures") or OmegaConf.create({})
+    return Study(folder.name, list(settings.figures), measures, {}, runs)
 
 
 def find(name: str | None, outputs: Path) -> Study:
