@@ -5,6 +5,8 @@ by Student's t from two seeds on.
 `by` names the settings that tell lines or rows apart; without it, those that vary.
 """
 
+from itertools import cycle
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -102,25 +104,40 @@ def curve(
         return None
     figure = Figure(figsize=(5.2, 3.6))
     axes = figure.subplots()
-    found: dict[str, Runs] = {}
-    for run, name in zip(runs, labels(runs, (x, "preset", "seed"), by), strict=True):
-        found.setdefault(name, []).append(run)
-    for number, (name, mine) in enumerate(found.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": "o", "markersize": 4}
-        line(axes, points(mine, x, y), name, **style)
-    beside = [points(having(mine, baseline), x, baseline) for mine in found.values() if baseline]
-    shared = all(other.items() <= max(beside, key=len).items() for other in beside)
-    for number, values in enumerate([max(beside, key=len)] if beside and shared else beside):
-        name = LABELS.get(baseline, baseline) if number == 0 else None
-        colour = "black" if shared else COLOURS[number % len(COLOURS)]
-        line(axes, values, name, color=colour, ls="--", marker="s", markersize=3)
+    found = by_label(runs, labels(runs, (x, "preset", "seed"), by))
+    for colour, (name, mine) in zip(cycle(COLOURS), found.items(), strict=False):
+        line(axes, points(mine, x, y), name, color=colour, marker="o", markersize=4)
+    if baseline:
+        dashed(axes, list(found.values()), x, baseline)
     if all(x in run.settings for run in runs):
         positions = sorted({at(run, x) for run in runs})
         axes.set_xscale("log")
         axes.set_xticks(positions, [f"{p:g}" for p in positions])
         axes.minorticks_off()
-    finish(axes, x, y, runs, len(found) + bool(beside))
+    finish(axes, x, y, runs, len(found) + bool(baseline))
     return figure
+
+
+def dashed(axes, lines: list[Runs], x: str, baseline: str) -> None:
+    """A measure beside each line, in its colour, or in black where all lines share it."""
+    beside = []
+    for mine in lines:
+        values = points(having(mine, baseline), x, baseline)
+        beside.append({place: [float(np.mean(found))] for place, found in values.items()})
+    longest = max(beside, key=len)
+    shared = all(other.items() <= longest.items() for other in beside if other)
+    for number, values in enumerate([longest] if shared else beside):
+        name = LABELS.get(baseline, baseline) if number == 0 else None
+        colour = "black" if shared else COLOURS[number % len(COLOURS)]
+        line(axes, values, name, color=colour, ls="--", marker="s", markersize=3)
+
+
+def by_label(runs: Runs, names: list[str]) -> dict[str, Runs]:
+    """The runs of each name, in the order they came."""
+    found: dict[str, Runs] = {}
+    for run, name in zip(runs, names, strict=True):
+        found.setdefault(name, []).append(run)
+    return found
 
 
 def at(run, x: str) -> float:
@@ -138,17 +155,17 @@ def points(runs: Runs, x: str, y: str) -> dict[float, list[float]]:
 
 def history(runs: Runs, y: str, by: list[str] | None = None) -> Figure | None:
     """A metric over the epochs."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for run, name in zip(runs, labels(runs, ("seed",), by), strict=True):
-        for row in run.history:
-            if y in row:
-                found.setdefault(name, {}).setdefault(row["epoch"] + 1, []).append(row[y])
-    if not found:
+    runs = [run for run in runs if any(y in row for row in run.history)]
+    if not runs:
         return None
     figure = Figure(figsize=(5.2, 3.6))
     axes = figure.subplots()
-    for number, (name, points) in enumerate(found.items()):
-        line(axes, points, name, ls="-" if number < len(COLOURS) else "--")
+    found = by_label(runs, labels(runs, ("seed",), by))
+    for number, (name, mine) in enumerate(found.items()):
+        values: dict[float, list[float]] = {}
+        for row in (row for run in mine for row in run.history if y in row):
+            values.setdefault(row["epoch"] + 1, []).append(row[y])
+        line(axes, values, name, ls="-" if number < len(COLOURS) else "--")
     finish(axes, "epoch", y, runs, len(found))
     return figure
 
@@ -164,39 +181,38 @@ def dots(
     runs = having(runs, y)
     if not runs:
         return None
-    rows: dict[str, list] = {}
     leave = ("seed", colour) if colour else ("seed",)
-    for run, name in zip(runs, labels(runs, leave, by), strict=True):
-        rows.setdefault(name, []).append(run)
-    shades = sorted({str(run.settings.get(colour)) for run in runs}) if colour else [""]
+    rows = by_label(runs, labels(runs, leave, by))
+    shades = sorted({str(run.settings.get(colour)) for run in runs})
     figure = Figure(figsize=(6.0, 0.32 * len(rows) + 1.0 + 0.2 * (len(shades) > 1)))
     axes = figure.subplots()
-    for place, group in enumerate(rows.values()):
-        for number, shade in enumerate(shades):
-            mine = [r for r in group if not colour or str(r.settings.get(colour)) == shade]
-            values = [run.metrics[y] for run in mine]
+    for shade, drawn in zip(shades, cycle(COLOURS), strict=False):
+        name = label_of(colour, shade) if colour else None
+        for place, group in enumerate(rows.values()):
+            values = [r.metrics[y] for r in group if str(r.settings.get(colour)) == shade]
             if values:
-                style = {"color": COLOURS[number % len(COLOURS)]}
-                name = label_of(colour, shade) if colour and place == 0 else None
-                axes.plot(values, [place] * len(values), "o", ms=4, alpha=0.5, label=name, **style)
-                axes.plot(np.mean(values), place, "|", ms=13, mew=2, **style)
-    passed = [{run.metrics.get("passed") for run in group} for group in rows.values()]
-    telling = len({min(p) for p in passed if None not in p}) > 1 and all(
-        len(p) == 1 for p in passed
-    )
-    shown = [
-        f"{name}  ({min(count):,.0f})" if telling else name
-        for name, count in zip(rows, passed, strict=True)
-    ]
-    axes.set_yticks(range(len(rows)), shown)
+                axes.plot(values, [place] * len(values), "o", ms=4, alpha=0.5, color=drawn)
+                axes.plot(np.mean(values), place, "|", ms=13, mew=2, color=drawn, label=name)
+                name = None
+    named, what = with_passed(rows)
+    axes.set_yticks(range(len(rows)), named)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.margins(y=0.3 / len(rows))
-    axes.set(xlabel=LABELS.get(y, y), ylabel="(values to the decoder)" if telling else None)
+    axes.set(xlabel=LABELS.get(y, y), ylabel=what)
     figure.suptitle(data_title(runs), fontsize="medium")
     if len(shades) > 1:
         figure.legend(loc="outside lower center", ncols=len(shades), fontsize="small")
     return figure
+
+
+def with_passed(rows: dict[str, Runs]) -> tuple[list[str], str | None]:
+    """The rows' names, with how many values reach the decoder where rows differ in that."""
+    passed = [{run.metrics.get("passed", 0) for run in group} for group in rows.values()]
+    if any(len(counts) > 1 for counts in passed) or len(set().union(*passed)) == 1:
+        return list(rows), None
+    shown = [f"{name}  ({min(n):,.0f})" for name, n in zip(rows, passed, strict=True)]
+    return shown, "(values to the decoder)"
 
 
 def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
@@ -214,9 +230,8 @@ def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
             axes = panels[row, column]
             for value in levels[second] if row != column else [None]:
                 mine = [r for r in runs if value is None or r.settings[second] == value]
-                means = [
-                    _mean([r for r in mine if r.settings[first] == v], y) for v in levels[first]
-                ]
+                at_each = ([r for r in mine if r.settings[first] == v] for v in levels[first])
+                means = [_mean(group, y) for group in at_each]
                 style = {"color": "black"} if value is None else {"label": label_of(second, value)}
                 axes.plot(range(len(means)), means, marker="o", ms=3, **style)
             axes.set_xticks(range(len(levels[first])), [str(v) for v in levels[first]])
