@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from ae_lab import config, grids
 from ae_lab.errors import UserError
-from ae_lab.labels import telling
 from ae_lab.plots import STYLE, finding
 from ae_lab.results import keep
 from ae_lab.runs import data_title
@@ -85,7 +84,7 @@ def caption(study: Study, entry: DictConfig) -> str:
     settings = [run.settings for run in runs]
     seeds = len({str(one["seed"]) for one in settings})
     told = []
-    for key in telling(runs, ("seed",)):
+    for key in (key for key in study.swept if key != "seed"):
         values = list(dict.fromkeys(str(one.get(key)) for one in settings))
         told.append(f"{key} {', '.join(values)}")
     budget = [

@@ -176,10 +176,16 @@ class Run:
         return OmegaConf.load(path)
 
     @cached_property
+    def choices(self) -> dict[str, str]:
+        """The choice in each group, by which the run was made first; a sweep may know it by others,
+        a study as a preset what another makes of single knobs."""
+        return self.record.get("choices", {})
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a person chose: groups by their choice, knobs by their value, flat."""
         leaves = flat(self.record.get("settings", {}))
-        return leaves | self.record.get("choices", {}) | {"data": self.record["data"]["name"]}
+        return leaves | self.choices | {"data": self.record["data"]["name"]}
 
     @property
     def other_code(self) -> bool:

@@ -150,8 +150,13 @@ def outcomes(sweep: str | Path) -> list[dict]:
 
 
 def runs_of(found: list[dict]) -> list[Run]:
-    """The finished runs among a sweep's outcomes, each once."""
-    return [Run(Path(path)) for path in dict.fromkeys(o["run"] for o in found if "run" in o)]
+    """The finished runs among a sweep's outcomes, each once, with the choices of that sweep."""
+    runs: dict[str, Run] = {}
+    for outcome in found:
+        if "run" in outcome:
+            run = runs.setdefault(outcome["run"], Run(Path(outcome["run"])))
+            run.choices = outcome.get("choices", run.choices)
+    return list(runs.values())
 
 
 def print_wide(drawn: Table) -> None:

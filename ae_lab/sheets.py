@@ -68,14 +68,16 @@ def table(runs: Runs, columns: dict[str, str], by: list[str] | None = None) -> S
     return Sheet(data_title(runs), heading, rows)
 
 
-def crossed(runs: Runs, y: str, column: str, form: str = ".4f") -> Sheet | None:
+def crossed(
+    runs: Runs, y: str, column: str, form: str = ".4f", by: list[str] | None = None
+) -> Sheet | None:
     """A metric: a row for each kind of run, a column for each value of one setting."""
     runs = having(runs, y)
     if not runs:
         return None
     values = sorted({run.settings[column] for run in runs}, key=lambda v: (isinstance(v, str), v))
     cells: dict[str, dict] = {}
-    for run, name in zip(runs, labels(runs, ("seed", column)), strict=True):
+    for run, name in zip(runs, labels(runs, ("seed", column), by), strict=True):
         cells.setdefault(name, {}).setdefault(run.settings[column], []).append(run.metrics[y])
     rows = [
         [name, *(told(found.get(v, []), form) for v in values)] for name, found in cells.items()

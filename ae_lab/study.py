@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from ae_lab import config
 from ae_lab import runs as all_runs
 from ae_lab.errors import UserError, nearest
+from ae_lab.labels import telling
 from ae_lab.plots import Runs
 from ae_lab.results import kept
 
@@ -32,6 +33,7 @@ class Study:
     name: str
     figures: list[DictConfig]
     measures: DictConfig
+    swept: list[str] = field(default_factory=list)
     about: dict[str, str] = field(default_factory=dict)
     runs: Runs = field(default_factory=list)
 
@@ -73,11 +75,12 @@ def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
     """A study by its name, with the runs of its newest sweep, else with the numbers kept of it."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
-        settings = hydra.compose("config", overrides=[f"experiments={name}"])
+        asked = [f"experiments={name}"]
+        settings = hydra.compose("config", overrides=asked, return_hydra_config=True)
     folder = outputs / "sweeps" / name
     runs = all_runs.runs_of(all_runs.outcomes(folder)) or kept(results, name)
-    about = header(FOLDER / f"{name}.yaml")
-    return Study(name, list(settings.figures), settings.measures, about, runs)
+    about, swept = header(FOLDER / f"{name}.yaml"), list(settings.hydra.sweeper.params)
+    return Study(name, list(settings.figures), settings.measures, swept, about, runs)
 
 
 def sweep(folder: Path) -> Study:
@@ -85,7 +88,7 @@ def sweep(folder: Path) -> Study:
     settings = OmegaConf.load(folder / "multirun.yaml")
     runs = all_runs.runs_of(all_runs.outcomes(folder))
     measures = settings.get("measures") or OmegaConf.create({})
-    return Study(folder.name, list(settings.figures), measures, {}, runs)
+    return Study(folder.name, list(settings.figures), measures, telling(runs), {}, runs)
 
 
 def find(name: str | None, outputs: Path) -> Study:

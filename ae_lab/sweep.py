@@ -25,7 +25,7 @@ def in_sweep() -> bool:
 def record(**outcome) -> None:
     """Leave a job's outcome in the sweep's folder, where the summary finds it whoever ran it."""
     hydra = HydraConfig.get()
-    outcome |= {"overrides": list(hydra.overrides.task)}
+    outcome |= {"overrides": list(hydra.overrides.task), "choices": configuration.choices()}
     write_json(Path(hydra.sweep.dir) / f"{hydra.job.num}.json", outcome)
 
 

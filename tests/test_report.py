@@ -168,6 +168,16 @@ def test_every_study_runs_and_draws_all_its_figures(name, main, tmp_path, capfd)
     assert all(file.is_file() for one in drawn for file in one.files)
 
 
+def test_a_run_that_two_studies_share_is_known_to_each_by_its_own_choices(main, tmp_path):
+    words = ["scale=quick", "seed=0", "epochs=1", *TINY]
+    assert main("experiments=grid", "depth=3", "activation=relu", "latent=32", *words) == 0
+    assert main("experiments=mlp_conditional", "preset=model_5", "conditional=false", *words) == 0
+    grid, six = (study.find(n, tmp_path / "outputs") for n in ("grid", "mlp_conditional"))
+    assert grid.runs[0].path == six.runs[0].path
+    assert six.runs[0].settings["preset"] == "model_5"
+    assert "preset" not in grid.runs[0].settings
+
+
 def test_the_page_is_one_file_with_every_study_and_every_claim(command, tmp_path):
     words = ["preset=model_1,model_2", "output=sigmoid", "seed=0", "epochs=1"]
     done = command("train", "experiments=mlp_reconstruction", "scale=quick", *words, *TINY)
