@@ -3,12 +3,13 @@
 experiments/claims.yaml lists claims, each with the tests that decide it, fixed before the runs. A
 test has one number for each seed, d, and a threshold c that d is claimed to lie above or below:
 
-    t = (mean(d) - c) / (std(d) / √n),  n - 1 degrees of freedom, two-sided
+    t = (mean(d) - c) / (std(d) / √n),  n - 1 degrees of freedom
 
-All tests of all claims are corrected together by Holm (Scand. J. Statist. 6 (1979) 65). A test
-that is significant holds or does not hold, by the side on which the mean lies; any other is not
-separable at this n, or was not run. A claim holds if each of its tests does, does not if one does
-not.
+A claim holds if all its tests do, so the largest of their one-sided p-values speaks for it; it does
+not hold if one of k tests shows the contrary, so k times the smallest p of the other sides speaks
+against it (Berger, Technometrics 24 (1982) 295). Twice the smaller of both is the claim's p, and
+all claims are corrected together by Holm (Scand. J. Statist. 6 (1979) 65). What is significant
+holds or does not; what is not is not separable at this n.
 """
 
 import argparse
@@ -83,27 +84,28 @@ class Test:
     def threshold(self) -> float:
         return math.log(self.than) if self.ratio else self.than
 
-    def p(self, runs: Runs) -> tuple[float, bool]:
-        """The two-sided p-value, and whether the mean lies on the side that is claimed."""
+    def p(self, runs: Runs) -> tuple[float, float]:
+        """One-sided p-values: for d to lie on the side that is claimed, and on the other."""
         d = self.numbers(runs)
-        side = choose("claimed", self.claimed, {"above": 1, "below": -1})
         if len(d) < 2:
-            return 1.0, bool(d) and side * (d[0] - self.threshold) > 0
-        away, spread = mean(d) - self.threshold, stdev(d) / len(d) ** 0.5
-        p = 0.0 if spread == 0 else 2 * float(student.sf(abs(away) / spread, len(d) - 1))
-        return p, side * away > 0
+            return 1.0, 1.0
+        side = choose("claimed", self.claimed, {"above": 1, "below": -1})
+        away, spread = side * (mean(d) - self.threshold), stdev(d) / len(d) ** 0.5
+        t = away / spread if spread else math.copysign(math.inf, away)
+        return float(student.sf(t, len(d) - 1)), float(student.cdf(t, len(d) - 1))
 
     def evidence(self, runs: Runs) -> str:
         """The mean with its 95 % interval, beside the threshold."""
         d = self.numbers(runs)
         if not d:
-            return self.study
+            return f"{self.study} not run"
         middle, half = interval(d)
         ends = [middle, middle - half, middle + half]
         shown = [f"{math.exp(x) if self.ratio else x:.3g}" for x in ends]
         limits = f" [{shown[1]}, {shown[2]}]" if len(d) > 1 else ""
         sign = ">" if self.claimed == "above" else "<"
-        return f"{shown[0]}{limits} {sign} {self.than:g}? (n = {len(d)})"
+        p = f", p = {self.p(runs)[0]:.2g}" if len(d) > 1 else ""
+        return f"{shown[0]}{limits} {sign} {self.than:g}? (n = {len(d)}{p})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,33 +158,36 @@ def holm(p: list[float], level: float = LEVEL) -> list[bool]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, what was decided of it, and each test's evidence and verdict."""
+    """A claim, what was decided of it, and each test's evidence."""
 
     claim: str
     verdict: str
-    tests: list[tuple[str, str]]
+    evidence: list[str]
 
 
 def audit(runs_of: dict[str, Runs], file: Path = FOLDER / "claims.yaml") -> list[Verdict]:
     """A verdict on each claim from the runs of each study."""
     entries = OmegaConf.load(file)
     claims = [(str(e.claim), [instantiate(t, _convert_="all") for t in e.tests]) for e in entries]
-    tests = [test for _, tests in claims for test in tests]
-    found = [test.p(runs_of.get(test.study, [])) for test in tests]
-    rejected = holm([p for p, _ in found])
-    verdicts = iter(
-        (HOLDS if claimed else NOT)
-        if significant
-        else (OPEN if test.numbers(runs_of.get(test.study, [])) else MISSING)
-        for test, significant, (_, claimed) in zip(tests, rejected, found, strict=True)
-    )
-    decided = []
-    for claim, tests in claims:
-        each = [(test.evidence(runs_of.get(test.study, [])), next(verdicts)) for test in tests]
-        kinds = {verdict for _, verdict in each}
-        whole = next(kind for kind in (NOT, MISSING, OPEN, HOLDS) if kind in kinds)
-        decided.append(Verdict(claim, whole, each))
-    return decided
+    found = [[(test, runs_of.get(test.study, [])) for test in tests] for _, tests in claims]
+    decided = [decide(tests) for tests in found]
+    rejected = holm([p for p, _ in decided])
+    verdicts = []
+    for (claim, _), tests, (_, side), significant in zip(
+        claims, found, decided, rejected, strict=True
+    ):
+        verdict = side if significant or side == MISSING else OPEN
+        verdicts.append(Verdict(claim, verdict, [test.evidence(runs) for test, runs in tests]))
+    return verdicts
+
+
+def decide(tests: list[tuple[Test, Runs]]) -> tuple[float, str]:
+    """A claim's p-value before correction, and what the claim does if that is small enough."""
+    if not all(test.numbers(runs) for test, runs in tests):
+        return 1.0, MISSING
+    claimed, contrary = zip(*(test.p(runs) for test, runs in tests), strict=True)
+    holds, fails = max(claimed), min(1.0, len(tests) * min(contrary))
+    return min(1.0, 2 * min(holds, fails)), HOLDS if holds < fails else NOT
 
 
 def studies_of(file: Path = FOLDER / "claims.yaml") -> list[str]:
@@ -193,10 +198,10 @@ def studies_of(file: Path = FOLDER / "claims.yaml") -> list[str]:
 
 
 def sheet(verdicts: list[Verdict], title: str) -> Sheet:
-    rows = []
-    for number, one in enumerate(verdicts, start=1):
-        evidence = "; ".join(f"{told} {verdict}" for told, verdict in one.tests)
-        rows.append([str(number), one.claim, one.verdict, evidence])
+    rows = [
+        [str(number), one.claim, one.verdict, "; ".join(one.evidence)]
+        for number, one in enumerate(verdicts, start=1)
+    ]
     return Sheet(title, ["", "claim", "verdict", "evidence"], rows)
 
 
@@ -217,12 +222,16 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m ae_lab.claims", description=__doc__[:60])
     parser.add_argument("--outputs", metavar="FOLDER", help="by default the kept numbers decide")
+    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
     asked = parser.parse_args()
     quiet()
     try:
         made = sheet(audit(evidence(asked.outputs and Path(asked.outputs))), "Do the claims hold?")
     except UserError as error:
         sys.exit(config.say(error))
+    if asked.markdown:
+        print(made.markdown(), end="")
+        return
     drawn = Table(title=made.title, title_justify="left")
     for heading in made.heading:
         drawn.add_column(heading, overflow="fold")

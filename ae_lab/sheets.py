@@ -39,6 +39,13 @@ class Sheet:
         lines += [row(self.heading), r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
         return "\n".join(lines) + "\n"
 
+    def markdown(self) -> str:
+        def row(cells: list[str]) -> str:
+            return f"| {' | '.join(cells)} |"
+
+        lines = [row(self.heading), row(["---"] * len(self.heading)), *map(row, self.rows)]
+        return "\n".join(lines) + "\n"
+
     def save(self, stem: Path) -> list[Path]:
         files = [stem.with_suffix(".csv"), stem.with_suffix(".tex")]
         for file, text in zip(files, (self.csv(), self.latex()), strict=True):

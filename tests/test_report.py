@@ -15,6 +15,7 @@ from ae_lab.labels import labels
 from ae_lab.plots import interval
 from ae_lab.results import Recorded
 from ae_lab.study import RESULTS
+from tests.conftest import REPOSITORY
 
 TINY = ["data=mnist5k", "data.limit=200", "trainer.enable_progress_bar=false"]
 
@@ -47,9 +48,8 @@ def test_a_test_is_students_on_the_paired_ratio_of_each_seed():
     asked = {"study": "s", "value": "m", "claimed": "below", "than": 0.95}
     test = Difference(**asked, of={"a": 1}, against={"a": 2})
     logs = np.log([1 / 1.3, 1.2 / 1.5, 1.1 / 1.6])
-    p, claimed = test.p(runs)
-    assert p == pytest.approx(ttest_1samp(logs, math.log(0.95)).pvalue)
-    assert claimed
+    below = ttest_1samp(logs, math.log(0.95), alternative="less").pvalue
+    assert test.p(runs) == pytest.approx((below, 1 - below))
     assert f"{math.exp(logs.mean()):.3g} [" in test.evidence(runs)
     low, high = ttest_1samp(logs, 0).confidence_interval()
     middle, half = interval(list(logs))
@@ -71,6 +71,12 @@ def test_verdicts_follow_planted_effects(tmp_path):
     file = tmp_path / "claims.yaml"
     file.write_text(entry("below", 1, 2) + entry("above", 1, 2) + entry("above", 1, 3))
     assert [one.verdict for one in claims.audit({"s": runs}, file)] == [HOLDS, NOT, OPEN]
+    both = entry("below", 1, 2) + entry("below", 1, 3).partition("tests:\n")[2]
+    file.write_text(both)  # one test that holds and one that is open: the claim is
+    assert [one.verdict for one in claims.audit({"s": runs}, file)] == [OPEN]
+    file.write_text(both + entry("above", 1, 2).partition("tests:\n")[2])
+    assert [one.verdict for one in claims.audit({"s": runs}, file)] == [NOT]
+    file.write_text(entry("below", 1, 2) * 3)
     single = [run for run in runs if run.settings["seed"] == 0]
     assert [one.verdict for one in claims.audit({"s": single}, file)] == [OPEN] * 3
     assert [one.verdict for one in claims.audit({}, file)] == [MISSING] * 3
@@ -193,6 +199,11 @@ def test_the_page_is_one_file_with_every_study_and_every_claim(command, tmp_path
     assert all(a.startswith(("data:", "#")) for a in addresses)
     assert "Deeper (model 2) reconstructs better" in html
     assert (tmp_path / "outputs" / "report" / "claims.tex").is_file()
+
+
+def test_the_readme_has_the_verdicts_that_the_kept_numbers_give():
+    computed = claims.sheet(claims.audit(claims.evidence(None)), "").markdown()
+    assert computed in (REPOSITORY / "README.md").read_text()
 
 
 def test_an_unknown_study_is_named_with_the_nearest(command):
