@@ -67,12 +67,7 @@ def gain(run: Run) -> float:
 
 def seen_psnr(run: Run) -> float:
     """PSNR in dB of the test images as the model sees them."""
-    return _seen_psnr(str(run.path))
-
-
-@cache
-def _seen_psnr(path: str) -> float:
-    batch = instantiate(Run(Path(path)).config.data).evaluated("test")
+    batch = instantiate(run.config.data).evaluated("test")
     return float(psnr(batch.seen, batch.clean).mean())
 
 
@@ -159,7 +154,9 @@ def _judged(path: str, sampler: str | None, n: int, seed: int) -> dict[str, floa
     restored = restore(Run(Path(path)))
     made = sampler and instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
     try:
-        judging = judge(restored.data.images, Path(restored.config.paths.cache).expanduser())
+        # This machine's cache, not that of the machine the run was made on.
+        cache = OmegaConf.load(CONF / "paths" / "default.yaml").cache
+        judging = judge(restored.data.images, Path(cache).expanduser())
         return compare(restored, made, n, seed, judging)[1]
     except UserError:
         return {}
