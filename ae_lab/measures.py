@@ -5,6 +5,7 @@ them as of any metric. None stands for what a run does not have.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ae_lab.baselines import apply, tuned
 from ae_lab.classical import METHODS
 from ae_lab.classifier import judge
 from ae_lab.config import CONF
+from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError, choose
 from ae_lab.judge import compare
 from ae_lab.metrics import psnr
@@ -65,27 +67,33 @@ def gain(run: Run) -> float:
     return run.metrics["test/psnr"] - seen_psnr(run)
 
 
+_known: dict[tuple, float] = {}
+
+
+def once(run: Run, compute: Callable[[ImageData], float], *more) -> float:
+    """What depends on the run's data and noise alone, worked out once a process."""
+    noise = OmegaConf.to_yaml(run.config.noise, resolve=True)
+    key = (run.record["data"]["fingerprint"], noise, *more)
+    if key not in _known:
+        _known[key] = compute(instantiate(run.config.data))
+    return _known[key]
+
+
 def seen_psnr(run: Run) -> float:
     """PSNR in dB of the test images as the model sees them."""
-    batch = instantiate(run.config.data).evaluated("test")
-    return float(psnr(batch.seen, batch.clean).mean())
+
+    def compute(data: ImageData) -> float:
+        batch = data.evaluated("test")
+        return float(psnr(batch.seen, batch.clean).mean())
+
+    return once(run, compute, "seen")
 
 
 def classical_psnr(run: Run, methods: list[str], n: int = 100) -> float:
     """Test PSNR in dB of the best of some classical denoisers on the first n test images, each at
     the strength that is best on 16 validation images."""
-    noise = OmegaConf.to_yaml(run.config.noise, resolve=True)
-    return _classical_psnr((run.record["data"]["fingerprint"], noise, *methods, n), run)
 
-
-_found: dict[tuple, float] = {}
-
-
-def _classical_psnr(key: tuple, run: Run) -> float:
-    """The same for all runs on the same data and noise."""
-    if key not in _found:
-        *methods, n = key[2:]
-        data = instantiate(run.config.data)
+    def compute(data: ImageData) -> float:
         batch, tuning = data.evaluated("test", n), data.evaluated("val", 16)
         scores = []
         for name in methods:
@@ -93,8 +101,9 @@ def _classical_psnr(key: tuple, run: Run) -> float:
             strength = tuned(name, method, tuning)
             restored, _ = apply(name, method, batch.seen, strength, quiet=True)
             scores.append(float(psnr(restored, batch.clean).mean()))
-        _found[key] = max(scores)
-    return _found[key]
+        return max(scores)
+
+    return once(run, compute, n, *methods)
 
 
 def scaled(run: Run, of: str, by: float) -> float:
