@@ -102,6 +102,8 @@ def check(config: DictConfig) -> None:
     allowed = {*map(str, top), *groups_of("config")}
     allowed -= {"defaults", "hydra", "preset", "experiments"}
     for key in config:
+        if key == "experiments":  # a file without a package of its own: it sets nothing of a run
+            raise UserError(f"experiments={choices().get(key)} is no study: name another")
         if key not in allowed:
             raise UserError(f"there is no key '{key}': {nearest(key, allowed)}")
     _check_parts(OmegaConf.to_container(config, resolve=False), "")

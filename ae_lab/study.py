@@ -106,5 +106,5 @@ def find(name: str | None, outputs: Path) -> Study:
     for folder in (Path(name), outputs / "sweeps" / name):
         if (folder / "multirun.yaml").is_file():
             return sweep(folder)
-    known = [*names(), *(path.parent.name for path in there)]
+    known = {*names(), *(path.parent.name for path in there)}
     raise UserError(f"no study and no sweep '{name}' under {outputs}: {nearest(name, known)}")

@@ -211,3 +211,6 @@ def test_an_unknown_study_is_named_with_the_nearest(command):
     assert done.returncode == 2
     assert "did you mean 'mlp_reconstruction'?" in done.stderr
     assert results.kept(RESULTS, "mlp_reconstructoin") == []
+    done = command("train", "experiments=claims", *TINY)
+    assert done.returncode == 2
+    assert "experiments=claims is no study" in done.stderr
