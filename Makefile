@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# What `make figures` runs and draws: SCALE=quick, half an hour on two cores, or SCALE=full.
+# What `make figures` runs and draws: SCALE=quick, to see all of it drawn, or SCALE=full.
 SCALE ?= quick
 STUDIES ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
 
