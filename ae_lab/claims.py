@@ -51,16 +51,32 @@ def select(runs: Runs, where: Where) -> Runs:
     return [run for run in runs if fits(run)]
 
 
-def by_seed(runs: Runs, value: str, log: bool) -> dict[str, float]:
-    """The mean over a seed's runs of a metric, or of its logarithm; seeds that lack it left out."""
+def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
+    """A metric of each seed's runs, or its logarithm; of the seeds that have most of them, for a
+    sweep that was interrupted has seeds in part.
+
+    Raises:
+        UserError: a logarithm is asked of a number that has none.
+    """
     found: dict[str, list[float]] = {}
     for run in runs:
         if value in run.metrics:
             number = run.metrics[value]
-            found.setdefault(str(run.settings["seed"]), []).append(
-                math.log(number) if log else number
-            )
-    return {seed: mean(numbers) for seed, numbers in found.items()}
+            if log and number <= 0:
+                raise UserError(f"{value} of {run.name} is {number}: compare it with ratio: false")
+            numbers = found.setdefault(str(run.settings["seed"]), [])
+            numbers.append(math.log(number) if log else number)
+    most = max(map(len, found.values()), default=0)
+    return {seed: numbers for seed, numbers in found.items() if len(numbers) == most}
+
+
+def apart(first: dict[str, list[float]], second: dict[str, list[float]]) -> list[float]:
+    """The means' difference for each seed of which both sides have as many runs."""
+    return [
+        mean(first[seed]) - mean(second[seed])
+        for seed in first
+        if len(second.get(seed, ())) == len(first[seed])
+    ]
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,9 @@ class Test:
             return 1.0, 1.0
         side = choose("claimed", self.claimed, {"above": 1, "below": -1})
         away, spread = side * (mean(d) - self.threshold), stdev(d) / len(d) ** 0.5
-        t = away / spread if spread else math.copysign(math.inf, away)
+        if not spread:  # numbers that are all the same: t is infinite, or says nothing
+            return (0.5, 0.5) if not away else (float(away < 0), float(away > 0))
+        t = away / spread
         return float(student.sf(t, len(d) - 1)), float(student.cdf(t, len(d) - 1))
 
     def evidence(self, runs: Runs) -> str:
@@ -118,16 +136,16 @@ class Difference(Test):
     def numbers(self, runs: Runs) -> list[float]:
         first = by_seed(select(runs, self.of), self.value, self.ratio)
         if self.against is None:
-            return list(first.values())
-        second = by_seed(select(runs, self.against), self.value, self.ratio)
-        return [first[seed] - second[seed] for seed in first if seed in second]
+            return [mean(numbers) for numbers in first.values()]
+        return apart(first, by_seed(select(runs, self.against), self.value, self.ratio))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect(Test):
     """How far apart the levels of the setting `of` lie, less how far those of `against` do.
 
-    Of a fully crossed study; a level's value is the metric's mean over all other settings.
+    Of a fully crossed study: a level's value is the metric's mean over all other settings, and the
+    levels' standard deviation is how far apart they lie. It depends on the levels that were chosen.
     """
 
     of: str
@@ -139,9 +157,10 @@ class Effect(Test):
 
     def reach(self, runs: Runs, factor: str) -> dict[str, float]:
         levels = dict.fromkeys(str(run.settings.get(factor)) for run in runs)
-        means = [by_seed(select(runs, {factor: v}), self.value, self.ratio) for v in levels]
-        seeds = set.intersection(*map(set, means)) if means else set()
-        return {s: max(m[s] for m in means) - min(m[s] for m in means) for s in sorted(seeds)}
+        found = [by_seed(select(runs, {factor: v}), self.value, self.ratio) for v in levels]
+        seeds = set.intersection(*map(set, found)) if len(found) > 1 else set()
+        whole = [s for s in sorted(seeds) if len({len(level[s]) for level in found}) == 1]
+        return {s: stdev([mean(level[s]) for level in found]) for s in whole}
 
 
 def holm(p: list[float], level: float = LEVEL) -> list[bool]:
@@ -209,6 +228,8 @@ def evidence(outputs: Path | None) -> dict[str, Runs]:
     """The runs of each study that a claim is about: those under outputs, else those kept."""
     if outputs is None:
         return {name: kept(RESULTS, name) for name in studies_of()}
+    if not outputs.is_dir():
+        raise UserError(f"there is no folder {outputs}: give one that runs were written to")
     found = {}
     for name in studies_of():
         one = study(name, outputs)
@@ -227,7 +248,9 @@ def main() -> None:
     quiet()
     try:
         made = sheet(audit(evidence(asked.outputs and Path(asked.outputs))), "Do the claims hold?")
-    except UserError as error:
+    except Exception as error:
+        if config.traceback_wanted():
+            raise
         sys.exit(config.say(error))
     if asked.markdown:
         print(made.markdown(), end="")

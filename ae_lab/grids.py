@@ -48,7 +48,8 @@ def reconstructions(
         shape = tuple(out.clean.shape)
         inputs[("original", run.title, shape)] = out.clean
         if run.settings["noise"] != "none":
-            inputs.setdefault((f"seen, {run.settings['noise']}", str(run.config.noise)), out.seen)
+            noise = f"seen, {run.settings['noise']}"
+            inputs[(noise, run.title, shape, str(run.config.noise))] = out.seen
         rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", out.reconstruction))
     first = [(key[0], images) for key, images in inputs.items()]
     return in_rows(first + rows, f"Test images of {data_title(runs)}")

@@ -22,7 +22,7 @@ from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError, choose
 from ae_lab.judge import compare
 from ae_lab.metrics import psnr
-from ae_lab.restore import restore
+from ae_lab.restore import check_data, restore
 from ae_lab.run import Run
 
 FIRST = 1000  # test images that a measure of images looks at
@@ -41,9 +41,9 @@ def gap(run: Run) -> float:
     return last["val/loss"] / last["train/loss"]
 
 
-def epochs_to(run: Run, value: float, of: str = "val/mse") -> float | None:
+def epochs_to(run: Run, value: float, of: str = "val/mse") -> float:
     """Epochs until a metric falls to `value`, between two epochs on a straight line of its
-    logarithm; at most 1 if the first one is enough, None if none is."""
+    logarithm; 1 if the first one is enough, one more than there were if none is."""
     before = None
     for row in run.history:
         if row[of] <= value:
@@ -52,7 +52,7 @@ def epochs_to(run: Run, value: float, of: str = "val/mse") -> float | None:
             share = math.log(before / value) / math.log(before / row[of])
             return row["epoch"] + share
         before = row[of]
-    return None
+    return len(run.history) + 1.0
 
 
 def settled(run: Run, within: float = 0.05, of: str = "val/mse") -> float:
@@ -71,11 +71,17 @@ _known: dict[tuple, float] = {}
 
 
 def once(run: Run, compute: Callable[[ImageData], float], *more) -> float:
-    """What depends on the run's data and noise alone, worked out once a process."""
+    """What depends on the run's data and noise alone, worked out once a process.
+
+    Raises:
+        UserError: the data is not what the run was made from.
+    """
     noise = OmegaConf.to_yaml(run.config.noise, resolve=True)
     key = (run.record["data"]["fingerprint"], noise, *more)
     if key not in _known:
-        _known[key] = compute(instantiate(run.config.data))
+        data = instantiate(run.config.data)
+        check_data(run, data)
+        _known[key] = compute(data)
     return _known[key]
 
 
@@ -161,11 +167,13 @@ def judged(
 @cache
 def _judged(path: str, sampler: str | None, n: int, seed: int) -> dict[str, float]:
     restored = restore(Run(Path(path)))
+    if not restored.data.split("train").single:
+        return {}
+    # This machine's cache, not that of the machine the run was made on.
+    cache = OmegaConf.load(CONF / "paths" / "default.yaml").cache
+    judging = judge(restored.data.images, Path(cache).expanduser())
     made = sampler and instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
     try:
-        # This machine's cache, not that of the machine the run was made on.
-        cache = OmegaConf.load(CONF / "paths" / "default.yaml").cache
-        judging = judge(restored.data.images, Path(cache).expanduser())
         return compare(restored, made, n, seed, judging)[1]
-    except UserError:
+    except UserError:  # it cannot generate in this way
         return {}

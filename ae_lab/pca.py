@@ -6,9 +6,7 @@ from math import prod
 import torch
 from hydra.utils import instantiate
 
-from ae_lab.config import root
 from ae_lab.data.images import pixels
-from ae_lab.errors import UserError
 from ae_lab.identity import flat
 from ae_lab.restore import check_data
 from ae_lab.run import Run
@@ -58,17 +56,15 @@ _fitted: dict[str, PCA] = {}
 def pca_mse(run: Run) -> float | None:
     """The test MSE of PCA with as many components as values reach the run's decoder.
 
-    None where these are too many, or where the data that the run was made from is gone.
+    None where these are too many.
+
+    Raises:
+        UserError: the data that the run was made from is gone.
     """
     passed = int(run.metrics.get("passed", run.settings["latent"]))
     if passed > (MOST if (size := prod(run.config.data.shape)) > SMALL else size):
         return None
     key = str([run.record["data"], sorted(flat(run.config.noise).items())])
     if key not in _fitted:
-        try:
-            _fitted[key] = PCA(run)
-        except Exception as error:
-            if isinstance(root(error), UserError):
-                return None
-            raise
+        _fitted[key] = PCA(run)
     return _fitted[key].mse(passed)

@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from ae_lab import config, grids
 from ae_lab.errors import UserError
 from ae_lab.plots import STYLE, finding
-from ae_lab.results import keep
+from ae_lab.results import keep, kept
 from ae_lab.runs import data_title
 from ae_lab.sheets import Sheet
-from ae_lab.study import FOLDER, RESULTS, Study, find
+from ae_lab.study import FOLDER, RESULTS, Study, find, names
 from ae_lab.train import quiet
 
 
@@ -97,9 +97,24 @@ def caption(study: Study, entry: DictConfig) -> str:
     ]
     if said := study.about.get("Report"):
         lines.append(f"The report: {said}")
-    if (y := entry.get("y")) and (came := finding(runs, y, entry.get("by"))):
+    varied = [key for key in study.swept if key != "seed"]
+    if (y := entry.get("y")) and (came := finding(runs, y, varied or None)):
         lines.append(f"Here: {came}.")
     return " ".join(lines)
+
+
+def check_worth_keeping(study: Study) -> None:
+    """See that the numbers kept with the project do not become fewer.
+
+    Raises:
+        UserError: the runs are no study's, are those kept, or are fewer than those.
+    """
+    before = len(kept(RESULTS, study.name))
+    if study.name not in names() or study.recorded or len(study.runs) < before:
+        raise UserError(
+            f"{study.name} has {0 if study.recorded else len(study.runs)} runs here, and {before} "
+            "are kept: run the whole study first, or delete what is kept"
+        )
 
 
 def main() -> None:
@@ -111,6 +126,8 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="the page of all studies and claims")
     parser.add_argument("--keep", action="store_true", help=f"keep the numbers in {FOLDER.name}")
     asked = parser.parse_args()
+    if asked.all and (asked.study or asked.keep):
+        parser.error("--all is the page of all studies: leave out the study and --keep")
     quiet()
     outputs = Path(asked.outputs)
     try:
@@ -124,8 +141,13 @@ def main() -> None:
         print("Figures, as PNG and SVG, tables as CSV and LaTeX:")
         for one in drawn:
             print(f"  {one.files[0]}")
-        for file in keep(study.runs, RESULTS.resolve(), study.name) if asked.keep else []:
-            print(f"  {file}")
+        if study.recorded:
+            print(
+                "No run of it is under this folder: drawn from the numbers kept with the project."
+            )
+        if asked.keep:
+            check_worth_keeping(study)
+            print(*keep(study.runs, RESULTS.resolve(), study.name), sep="\n")
     except Exception as error:
         if config.traceback_wanted():
             raise

@@ -109,12 +109,22 @@ def table(runs: list[Run], baseline: bool = False) -> Table:
         for name, form in COLUMNS.values():
             cells.append(form.format(run.metrics[name]) if name in run.metrics else "–")
         if baseline:
-            value = pca_mse(run)
+            value = baseline_of(run)
             cells.append("–" if value is None else f"{value:.4f}")
         drawn.add_row(*cells)
     if any(run.other_code for run in runs):
         drawn.caption = "* made by another version of the code"
     return drawn
+
+
+def baseline_of(run: Run) -> float | None:
+    """PCA's MSE, None where the data that the run was made from is gone."""
+    try:
+        return pca_mse(run)
+    except Exception as error:
+        if isinstance(config.root(error), UserError):
+            return None
+        raise
 
 
 def averages(runs: list[Run], over: str) -> Table:
@@ -156,7 +166,7 @@ def runs_of(found: list[dict]) -> list[Run]:
         if "run" in outcome:
             run = runs.setdefault(outcome["run"], Run(Path(outcome["run"])))
             run.choices = outcome.get("choices", run.choices)
-    return list(runs.values())
+    return [run for run in runs.values() if run.done]
 
 
 def print_wide(drawn: Table) -> None:

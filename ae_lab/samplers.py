@@ -35,9 +35,11 @@ class Normal:
         if len(codes) < 2:
             raise UserError(f"{len(codes)} training images do not say where codes lie")
         self.mean = codes.mean(0)
-        # The jitter keeps the factorisation possible where a dimension of the code has died.
-        jitter = 1e-6 * torch.eye(codes.shape[1])
-        self.scale = torch.linalg.cholesky(codes.T.cov().reshape(jitter.shape) + jitter)
+        # In double precision, and with a little added: a dimension of the code may have died, or
+        # follow from the others.
+        spread = codes.double().T.cov().reshape(codes.shape[1], codes.shape[1])
+        jitter = 1e-6 * (1 + spread.diagonal().mean()) * torch.eye(len(spread))
+        self.scale = torch.linalg.cholesky(spread + jitter).float()
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.scale.T

@@ -11,6 +11,7 @@ from scipy.stats import ttest_1samp
 
 from ae_lab import claims, config, measures, report, results, sheets, study
 from ae_lab.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
+from ae_lab.errors import UserError
 from ae_lab.labels import labels
 from ae_lab.plots import interval
 from ae_lab.results import Recorded
@@ -90,7 +91,7 @@ def test_an_effect_is_the_reach_of_a_factors_levels_over_anothers():
     ]
     asked = {"study": "s", "value": "m", "claimed": "above", "than": 1}
     found = Effect(**asked, of="latent", against="depth").numbers(rows(*groups))
-    assert found == pytest.approx([math.log(4) + math.log(0.9)] * 2)
+    assert found == pytest.approx([(math.log(4) + math.log(0.9)) / math.sqrt(2)] * 2)
 
 
 def test_measures_of_a_history_are_those_of_its_numbers():
@@ -99,7 +100,7 @@ def test_measures_of_a_history_are_those_of_its_numbers():
     assert measures.rise(history([0.04, 0.05])) == 1.25
     assert measures.epochs_to(run, 0.08) == 1
     assert measures.epochs_to(run, 0.08 / math.sqrt(2)) == pytest.approx(1.5)
-    assert measures.epochs_to(run, 0.01) is None
+    assert measures.epochs_to(run, 0.01) == 5
     assert measures.settled(run) == 4
     assert measures.settled(history([0.08, 0.0401, 0.04])) == 2
 
@@ -214,3 +215,23 @@ def test_an_unknown_study_is_named_with_the_nearest(command):
     done = command("train", "experiments=claims", *TINY)
     assert done.returncode == 2
     assert "experiments=claims is no study" in done.stderr
+
+
+def test_a_sweep_in_part_counts_its_whole_seeds_alone():
+    near = [1.0, 1.01, 0.99]
+    whole = rows(({"a": 1, "b": 1}, near), ({"a": 1, "b": 2}, near), ({"a": 2, "b": 1}, near))
+    asked = {"study": "s", "value": "m", "claimed": "below", "than": 1}
+    test = Difference(**asked, of={"a": 1}, against={"a": 2})
+    assert test.numbers(whole) == []
+    assert test.numbers(whole + rows(({"a": 2, "b": 2}, near[:2]))) == pytest.approx([0, 0])
+    assert test.p(whole + rows(({"a": 2, "b": 2}, near))) == (0.5, 0.5)
+    with pytest.raises(UserError, match="ratio: false"):
+        test.numbers(rows(({"a": 1}, [0.0])))
+
+
+def test_numbers_kept_do_not_become_fewer(command):
+    done = command("train", "-m", "latent=2", *TINY, "epochs=1")
+    assert done.returncode == 0, done.stderr
+    refused = command("report", "--keep")
+    assert refused.returncode == 2
+    assert "run the whole study first" in refused.stderr
