@@ -88,8 +88,11 @@ def line(axes, values: dict[float, list[float]], label: str | None, **style) -> 
 def finish(axes, x: str, y: str, runs: Runs, lines: int) -> None:
     scale_y(axes, y)
     axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=data_title(runs))
-    if lines > 1:
-        axes.legend(fontsize="small" if lines < 8 else "xx-small")
+    if 1 < lines < 7:
+        axes.legend(fontsize="small")
+    elif lines > 1:
+        axes.figure.legend(loc="outside right upper", fontsize="x-small")
+        axes.figure.set_figwidth(6.8)
 
 
 def curve(
