@@ -5,16 +5,14 @@ Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXi
 
 import contextlib
 import io
-import os
 from functools import cache as remembered
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich import print as notice
-from rich.panel import Panel
 
+from ae_lab.data.choice import at_hand
 from ae_lab.data.coco_files import FOLDERS, annotation_file, obtain
 from ae_lab.data.files import scan, source_key
 from ae_lab.data.images import ImageSet
@@ -167,14 +165,10 @@ def auto(
     Raises:
         UserError: COCO's files are there and cannot be used.
     """
-    if CHOICE not in os.environ:
-        try:
-            obtain(Path(folder).expanduser() / "coco", download)
-            os.environ[CHOICE] = "coco"
-        except UserError as error:
-            os.environ[CHOICE] = "photos"
-            headline = "COCO is not at hand: using crops of a few embedded photographs."
-            title = f"data=auto{size}{'_gray' if gray else ''}"
-            notice(Panel(f"[bold]{headline}[/]\n{error}", title=title, border_style="yellow"))
-    found = os.environ[CHOICE] == "coco"
-    return coco(folder, cache, size, gray, download) if found else photos(size, gray, CATEGORIES)
+    there = at_hand(
+        CHOICE,
+        lambda: obtain(Path(folder).expanduser() / "coco", download),
+        "COCO is not at hand: using crops of a few embedded photographs.",
+        f"data=auto{size}{'_gray' if gray else ''}",
+    )
+    return coco(folder, cache, size, gray, download) if there else photos(size, gray, CATEGORIES)

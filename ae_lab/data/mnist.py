@@ -5,17 +5,15 @@ Source: LeCun, Bottou, Bengio & Haffner, Proc. IEEE 86 (1998) 2278.
 
 import gzip
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich import print as notice
-from rich.panel import Panel
 from torch import Tensor
 
+from ae_lab.data.choice import at_hand
 from ae_lab.data.download import DownloadFailed, fetch
 from ae_lab.data.images import ImageSet, Split
 from ae_lab.errors import UserError
@@ -157,12 +155,10 @@ def auto(folder: str, mirrors: Sequence[str] = (), download: bool = True) -> Ima
     Raises:
         UserError: MNIST's files are damaged.
     """
-    if CHOICE not in os.environ:
-        try:
-            obtain(Path(folder).expanduser(), mirrors, download)
-            os.environ[CHOICE] = "mnist"
-        except UserError as error:
-            os.environ[CHOICE] = "mnist5k"
-            headline = "Full MNIST is not at hand: using MNIST-5k, 5,000 embedded digits."
-            notice(Panel(f"[bold]{headline}[/]\n{error}", title="data=auto", border_style="yellow"))
-    return mnist(folder, mirrors, download) if os.environ[CHOICE] == "mnist" else mnist5k()
+    there = at_hand(
+        CHOICE,
+        lambda: obtain(Path(folder).expanduser(), mirrors, download),
+        "Full MNIST is not at hand: using MNIST-5k, 5,000 embedded digits.",
+        "data=auto",
+    )
+    return mnist(folder, mirrors, download) if there else mnist5k()
