@@ -16,7 +16,7 @@ from rich.table import Table
 from ae_lab import config as configuration
 from ae_lab.data.images import pixels
 from ae_lab.errors import UserError, choose, whole
-from ae_lab.plots import COLOURS, STYLE
+from ae_lab.plots import STYLE, as_labels, save
 from ae_lab.restore import named, restore
 from ae_lab.run import write_json
 from ae_lab.runs import print_wide
@@ -118,14 +118,10 @@ def scatter(points: np.ndarray, labels: np.ndarray, title: str, stem: Path) -> N
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 5))
         axes = figure.subplots()
-        for y in np.unique(labels):
-            mine, colour = points[labels == y], COLOURS[y % len(COLOURS)]
-            axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=colour, marker=f"${y}$")
+        as_labels(axes, points, labels)
         axes.set(xticks=[], yticks=[], title=title)
         axes.spines[:].set_visible(False)
-        for suffix in (".png", ".svg"):
-            figure.savefig(stem.with_suffix(suffix))
-            print(stem.with_suffix(suffix))
+        print(*save(figure, stem), sep="\n")
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ae_lab.errors import UserError
 from ae_lab.labels import alike, labels
-from ae_lab.plots import COLOURS
+from ae_lab.plots import as_labels
 from ae_lab.run import Run
 from ae_lab.runs import best_first, data_title
+from ae_lab.samplers import by_name
 
 
 def one_each(runs: list[Run]) -> list[Run]:
@@ -59,18 +60,13 @@ def random_images(
     runs: list[Run], n: int = 10, sampler: str | None = None, by: list[str] | None = None
 ) -> Figure | None:
     """Random codes through each run's decoder, each label in turn where the run is conditional."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    from ae_lab.config import CONF
     from ae_lab.restore import restore
 
     runs, rows = one_each(runs), []
     for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
-        made = sampler and instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
         restored = restore(run)
         try:
-            rows.append((label, restored.decode(*restored.draw(n, None, made, 0))))
+            rows.append((label, restored.decode(*restored.draw(n, None, by_name(sampler), 0))))
         except UserError:  # it cannot generate in this way: others may
             continue
     return in_rows(rows, f"Random codes decoded, {data_title(runs)}") if rows else None
@@ -90,16 +86,7 @@ def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure
         restored = restore(run)
         split = restored.data.split("test").first(n)
         points = restored.codes(split).flatten(1).numpy()
-        names = split.labels.argmax(1).numpy() if split.single else np.zeros(len(points), int)
-        for y in np.unique(names):
-            axes.scatter(
-                *points[names == y].T,
-                s=12,
-                lw=0,
-                alpha=0.7,
-                color=COLOURS[y % len(COLOURS)],
-                marker=f"${y}$" if split.single else "o",
-            )
+        as_labels(axes, points, split.labels.argmax(1).numpy() if split.single else None)
         low, high = np.quantile(points, [0.01, 0.99], axis=0)
         axes.set(title=label, xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set(xlabel="z₁", ylabel="z₂")

@@ -24,6 +24,7 @@ from ae_lab.judge import compare
 from ae_lab.metrics import psnr
 from ae_lab.restore import check_data, restore
 from ae_lab.run import Run
+from ae_lab.samplers import by_name
 
 FIRST = 1000  # test images that a measure of images looks at
 
@@ -172,8 +173,7 @@ def _judged(path: str, sampler: str | None, n: int, seed: int) -> dict[str, floa
     # This machine's cache, not that of the machine the run was made on.
     cache = OmegaConf.load(CONF / "paths" / "default.yaml").cache
     judging = judge(restored.data.images, Path(cache).expanduser())
-    made = sampler and instantiate(OmegaConf.load(CONF / "sampler" / f"{sampler}.yaml"))
     try:
-        return compare(restored, made, n, seed, judging)[1]
+        return compare(restored, by_name(sampler), n, seed, judging)[1]
     except UserError:  # it cannot generate in this way
         return {}

@@ -6,6 +6,7 @@ by Student's t from two seeds on.
 """
 
 from itertools import cycle
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -59,6 +60,25 @@ def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
     return float(np.mean(values)), float(
         student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / n**0.5
     )
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; returns the two files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for file in files:
+        figure.savefig(file)
+    return files
+
+
+def as_labels(axes, points: np.ndarray, names: np.ndarray | None) -> None:
+    """Points (N, 2), each drawn as its label, a number from 0; as dots where there are none."""
+    if names is None:
+        axes.scatter(*points.T, s=14, lw=0, alpha=0.8)
+        return
+    for y in np.unique(names):
+        mine, colour = points[names == y], COLOURS[y % len(COLOURS)]
+        axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=colour, marker=f"${y}$")
 
 
 def having(runs: Runs, *metrics: str) -> Runs:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ae_lab import config, grids
 from ae_lab.errors import UserError
-from ae_lab.plots import STYLE, finding
+from ae_lab.plots import STYLE, finding, save
 from ae_lab.results import keep, kept
 from ae_lab.runs import data_title
 from ae_lab.sheets import Sheet
@@ -71,11 +71,7 @@ def made(study: Study, entry: DictConfig, stem: Path) -> Drawn | None:
         return Drawn(found.save(stem), words, found)
     if found is None:
         return None
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for file in files:
-        found.savefig(file)
-    return Drawn(files, words, of_images=of_images)
+    return Drawn(save(found, stem), words, of_images=of_images)
 
 
 def caption(study: Study, entry: DictConfig) -> str:
@@ -83,8 +79,8 @@ def caption(study: Study, entry: DictConfig) -> str:
     runs = study.runs
     settings = [run.settings for run in runs]
     seeds = len({str(one["seed"]) for one in settings})
-    told = []
-    for key in (key for key in study.swept if key != "seed"):
+    told, varied = [], [key for key in study.swept if key != "seed"]
+    for key in varied:
         values = list(dict.fromkeys(str(one.get(key)) for one in settings))
         told.append(f"{key} {', '.join(values)}")
     budget = [
@@ -97,7 +93,6 @@ def caption(study: Study, entry: DictConfig) -> str:
     ]
     if said := study.about.get("Report"):
         lines.append(f"The report: {said}")
-    varied = [key for key in study.swept if key != "seed"]
     if (y := entry.get("y")) and (came := finding(runs, y, varied or None)):
         lines.append(f"Here: {came}.")
     return " ".join(lines)

@@ -7,8 +7,11 @@ file in `conf/sampler/`.
 from typing import Protocol
 
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
+from ae_lab.config import CONF
 from ae_lab.errors import UserError, whole
 
 
@@ -75,3 +78,8 @@ class Mixture:
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         draws = torch.randn(n, self.means.shape[1], 1, generator=generator)
         return self.means[k] + (self.scales[k] @ draws).squeeze(2)
+
+
+def by_name(name: str | None) -> Sampler | Prior | None:
+    """The sampler that `sampler=name` stands for, with its usual settings; None for None."""
+    return name and instantiate(OmegaConf.load(CONF / "sampler" / f"{name}.yaml"))
