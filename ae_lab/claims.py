@@ -28,7 +28,7 @@ from ae_lab import config
 from ae_lab.errors import UserError, choose
 from ae_lab.plots import Runs, interval
 from ae_lab.results import kept
-from ae_lab.runs import print_wide
+from ae_lab.runs import print_wide, select
 from ae_lab.sheets import Sheet
 from ae_lab.study import FOLDER, RESULTS, study
 from ae_lab.train import quiet
@@ -38,17 +38,10 @@ HOLDS, NOT, OPEN, MISSING = "holds", "does not hold", "not separable at this n",
 Where = dict[str, Any]
 
 
-def select(runs: Runs, where: Where) -> Runs:
+def matching(runs: Runs, where: Where) -> Runs:
     """The runs that have each setting, or one of several values of it."""
-
-    def fits(run) -> bool:
-        for key, wanted in where.items():
-            allowed = wanted if isinstance(wanted, list) else [wanted]
-            if str(run.settings.get(key)) not in [str(value) for value in allowed]:
-                return False
-        return True
-
-    return [run for run in runs if fits(run)]
+    listed = {key: value if isinstance(value, list) else [value] for key, value in where.items()}
+    return select(runs, [f"{key}={','.join(map(str, values))}" for key, values in listed.items()])
 
 
 def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
@@ -100,9 +93,8 @@ class Test:
     def threshold(self) -> float:
         return math.log(self.than) if self.ratio else self.than
 
-    def p(self, runs: Runs) -> tuple[float, float]:
+    def p(self, d: list[float]) -> tuple[float, float]:
         """One-sided p-values: for d to lie on the side that is claimed, and on the other."""
-        d = self.numbers(runs)
         if len(d) < 2:
             return 1.0, 1.0
         side = choose("claimed", self.claimed, {"above": 1, "below": -1})
@@ -112,9 +104,8 @@ class Test:
         t = away / spread
         return float(student.sf(t, len(d) - 1)), float(student.cdf(t, len(d) - 1))
 
-    def evidence(self, runs: Runs) -> str:
-        """The mean with its 95 % interval, beside the threshold."""
-        d = self.numbers(runs)
+    def evidence(self, d: list[float]) -> str:
+        """The mean of d with its 95 % interval, beside the threshold."""
         if not d:
             return f"{self.study} not run"
         middle, half = interval(d)
@@ -122,7 +113,7 @@ class Test:
         shown = [f"{math.exp(x) if self.ratio else x:.3g}" for x in ends]
         limits = f" [{shown[1]}, {shown[2]}]" if len(d) > 1 else ""
         sign = ">" if self.claimed == "above" else "<"
-        p = f", p = {self.p(runs)[0]:.2g}" if len(d) > 1 else ""
+        p = f", p = {self.p(d)[0]:.2g}" if len(d) > 1 else ""
         return f"{shown[0]}{limits} {sign} {self.than:g}? (n = {len(d)}{p})"
 
 
@@ -134,10 +125,10 @@ class Difference(Test):
     against: Where | None = None
 
     def numbers(self, runs: Runs) -> list[float]:
-        first = by_seed(select(runs, self.of), self.value, self.ratio)
+        first = by_seed(matching(runs, self.of), self.value, self.ratio)
         if self.against is None:
             return [mean(numbers) for numbers in first.values()]
-        return apart(first, by_seed(select(runs, self.against), self.value, self.ratio))
+        return apart(first, by_seed(matching(runs, self.against), self.value, self.ratio))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +148,7 @@ class Effect(Test):
 
     def reach(self, runs: Runs, factor: str) -> dict[str, float]:
         levels = dict.fromkeys(str(run.settings.get(factor)) for run in runs)
-        found = [by_seed(select(runs, {factor: v}), self.value, self.ratio) for v in levels]
+        found = [by_seed(matching(runs, {factor: v}), self.value, self.ratio) for v in levels]
         seeds = set.intersection(*map(set, found)) if len(found) > 1 else set()
         whole = [s for s in sorted(seeds) if len({len(level[s]) for level in found}) == 1]
         return {s: stdev([mean(level[s]) for level in found]) for s in whole}
@@ -188,7 +179,7 @@ def audit(runs_of: dict[str, Runs], file: Path = FOLDER / "claims.yaml") -> list
     """A verdict on each claim from the runs of each study."""
     entries = OmegaConf.load(file)
     claims = [(str(e.claim), [instantiate(t, _convert_="all") for t in e.tests]) for e in entries]
-    found = [[(test, runs_of.get(test.study, [])) for test in tests] for _, tests in claims]
+    found = [[(test, test.numbers(runs_of.get(test.study, []))) for test in c] for _, c in claims]
     decided = [decide(tests) for tests in found]
     rejected = holm([p for p, _ in decided])
     verdicts = []
@@ -196,15 +187,15 @@ def audit(runs_of: dict[str, Runs], file: Path = FOLDER / "claims.yaml") -> list
         claims, found, decided, rejected, strict=True
     ):
         verdict = side if significant or side == MISSING else OPEN
-        verdicts.append(Verdict(claim, verdict, [test.evidence(runs) for test, runs in tests]))
+        verdicts.append(Verdict(claim, verdict, [test.evidence(d) for test, d in tests]))
     return verdicts
 
 
-def decide(tests: list[tuple[Test, Runs]]) -> tuple[float, str]:
+def decide(tests: list[tuple[Test, list[float]]]) -> tuple[float, str]:
     """A claim's p-value before correction, and what the claim does if that is small enough."""
-    if not all(test.numbers(runs) for test, runs in tests):
+    if not all(d for _, d in tests):
         return 1.0, MISSING
-    claimed, contrary = zip(*(test.p(runs) for test, runs in tests), strict=True)
+    claimed, contrary = zip(*(test.p(d) for test, d in tests), strict=True)
     holds, fails = max(claimed), min(1.0, len(tests) * min(contrary))
     return min(1.0, 2 * min(holds, fails)), HOLDS if holds < fails else NOT
 
@@ -241,7 +232,9 @@ def evidence(outputs: Path | None) -> dict[str, Runs]:
 def main() -> None:
     from rich.table import Table
 
-    parser = argparse.ArgumentParser(prog="python -m ae_lab.claims", description=__doc__[:60])
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_lab.claims", description="Does each claim hold?"
+    )
     parser.add_argument("--outputs", metavar="FOLDER", help="by default the kept numbers decide")
     parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
     asked = parser.parse_args()

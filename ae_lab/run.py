@@ -181,7 +181,7 @@ class Run:
         a study as a preset what another makes of single knobs."""
         return self.record.get("choices", {})
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What a person chose: groups by their choice, knobs by their value, flat."""
         leaves = flat(self.record.get("settings", {}))
