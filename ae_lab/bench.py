@@ -26,7 +26,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -83,13 +82,10 @@ class Clock(pl.Callback):
 
 def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
     """(a), as a person runs it; the clock is one more callback."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        initialize_config_dir(str(config.CONF), version_base="1.3"),
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         asked = [f"data={images.name}", f"batch_size={batch}", "depth=3", f"latent={LATENT}"]
         asked += [f"noise={'gaussian' if noise else 'none'}", f"epochs={epochs}"]
-        settings = compose("config", overrides=[*asked, f"paths.outputs={folder}"])
+        settings = config.composed([*asked, f"paths.outputs={folder}"])
         data, model = instantiate(settings.data), instantiate(settings.model)
         run, _ = train.claim(settings, data.images)
         trainer = train.build_trainer(settings, run, step=0)
@@ -234,8 +230,7 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", default=["a", "b", "c", "c2", "d"])
     asked = parser.parse_args()
     train.quiet()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        images = instantiate(compose("config").data.source)
+    images = instantiate(config.composed().data.source)
     contenders: dict[str, Callable] = {
         "a": ours,
         "b": by_hand,

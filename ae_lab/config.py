@@ -72,17 +72,22 @@ def _unknown(name: str) -> str:
 
 def known_keys(overrides: Iterable[str]) -> list[str]:
     """All dotted keys of the configuration, with the groups' choices that `overrides` make."""
-    from hydra.core.global_hydra import GlobalHydra
-
     from ae_lab.identity import flat
 
     groups = set(groups_of(_launched)) - {"experiments"}
     choices = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(_launched, overrides=choices)
+    config = composed(choices, _launched)
     keys = {*map(str, config), *groups, *flat(OmegaConf.to_container(config))}
     return sorted(key for key in keys if "._" not in key)
+
+
+def composed(overrides: Iterable[str] = (), name: str = "config", **options) -> DictConfig:
+    """The configuration that a command with these overrides would get, outside of one."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose(name, overrides=list(overrides), **options)
 
 
 def groups_of(config_name: str) -> list[str]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -73,10 +71,7 @@ def header(file: Path) -> dict[str, str]:
 
 def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
     """A study by its name, with the runs of its newest sweep, else with the numbers kept of it."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
-        asked = [f"experiments={name}"]
-        settings = hydra.compose("config", overrides=asked, return_hydra_config=True)
+    settings = config.composed([f"experiments={name}"], return_hydra_config=True)
     folder = outputs / "sweeps" / name
     runs = all_runs.runs_of(all_runs.outcomes(folder)) or kept(results, name)
     about, swept = header(FOLDER / f"{name}.yaml"), list(settings.hydra.sweeper.params)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -25,8 +24,7 @@ NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
 def composed(*overrides: str):
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return compose("config", overrides=[*SMALL, *overrides])
+    return config.composed([*SMALL, *overrides])
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +17,7 @@ FAMILIES = ("cnn", "cnn_unpool", "cnn_skip", "unet")
 
 
 def build(*overrides: str):
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return instantiate(compose("config", overrides=["data=mnist5k", *overrides]).model)
+    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
 
 
 def batch_of(n: int, shape=(1, 28, 28), classes: int = 10) -> Batch:

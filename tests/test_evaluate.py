@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from ae_lab import config
 from ae_lab.baselines import baselines
@@ -15,8 +14,7 @@ from ae_lab.evaluate import evaluate
 
 
 def composed(name: str, tmp_path, *overrides: str):
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return compose(name, overrides=[f"paths.outputs={tmp_path}", *overrides])
+    return config.composed([f"paths.outputs={tmp_path}", *overrides], name)
 
 
 def table_of(path) -> list[dict[str, str]]:

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from scipy.linalg import sqrtm
 
@@ -83,8 +82,7 @@ def test_the_inception_distance_takes_weights_at_hand(tmp_path, monkeypatch):
 @pytest.fixture
 def digits() -> ImageSet:
     """A thousand embedded digits, to learn from and to be tested on."""
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return instantiate(compose("config", overrides=["data=mnist5k"]).data.source).limited(1000)
+    return instantiate(config.composed(["data=mnist5k"]).data.source).limited(1000)
 
 
 def test_the_judge_knows_digits_is_trained_once_and_again_if_damaged(

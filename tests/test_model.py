@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +18,7 @@ from ae_lab.samplers import Normal
 
 
 def build(*overrides: str):
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return instantiate(compose("config", overrides=["data=mnist5k", *overrides]).model)
+    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
 
 
 def batch_of(n: int, channels: int = 1, seed: int = 0) -> Batch:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,10 +120,7 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     from ae_lab import config
 
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        settings_ = compose(
-            "config", overrides=["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"]
-        )
+    settings_ = config.composed(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
     seen, _ = instantiate(settings_.noise)(torch.ones(1, 1, 2, 2), seeded(0))
     assert torch.equal(seen, torch.full((1, 1, 2, 2), 0.5))
 

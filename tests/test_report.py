@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from scipy.stats import ttest_1samp
 
 from ae_lab import claims, config, measures, report, results, sheets, study
@@ -156,14 +155,13 @@ def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path):
 @pytest.mark.parametrize("name", study.names())
 def test_every_study_runs_and_draws_all_its_figures(name, main, tmp_path, capfd):
     """Its first job at least, on a few embedded images."""
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        asked = [f"experiments={name}", "scale=quick"]
-        whole = compose("config", overrides=asked, return_hydra_config=True)
-        params = whole.hydra.sweeper.params
-        first = {key: str(values).split(",")[0] for key, values in params.items()}
-        swept = "latent" if "latent" in first else "preset"
-        first[swept] = ",".join(str(params[swept]).split(",")[:2])
-        figures = list(whole.figures)
+    asked = [f"experiments={name}", "scale=quick"]
+    whole = config.composed(asked, return_hydra_config=True)
+    params = whole.hydra.sweeper.params
+    first = {key: str(values).split(",")[0] for key, values in params.items()}
+    swept = "latent" if "latent" in first else "preset"
+    first[swept] = ",".join(str(params[swept]).split(",")[:2])
+    figures = list(whole.figures)
     words = [f"{key}={value}" for key, value in first.items()]
     offline = [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
     offline += ["data.source.download=false", "data.limit=100", "epochs=1"]

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
@@ -22,8 +21,7 @@ from tests.tiny_coco import write_coco
 
 
 def build(*overrides: str):
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        return instantiate(compose("config", overrides=["data=mnist5k", *overrides]).model)
+    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
 
 
 def batch_of(n: int, *shape: int) -> Batch:
