@@ -36,7 +36,13 @@ LABELS = {
     "classical_psnr": "best classical method",
     "pca_mse": "PCA",
     "mse_4": "MSE on [-1, 1]",
+    "over_pca": "MSE over PCA's",
     "passed": "values to the decoder",
+    "gap": "validation loss over training's",
+    "settled": "epochs to settle",
+    "epochs_to": "epochs to the threshold",
+    "gradient_flow": "gradient, first layer over last",
+    "accuracy": "label accuracy of random images",
 }
 # Okabe & Ito's palette, told apart with any colour vision, less its yellow.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
