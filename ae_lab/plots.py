@@ -251,7 +251,7 @@ def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
     if not runs:
         return None
     side = len(factors)
-    figure = Figure(figsize=(2.3 * side, 2.0 * side))
+    figure = Figure(figsize=(2.3 * side + 1, 2.0 * side))
     panels = figure.subplots(side, side, sharey=True, squeeze=False)
     levels = {f: sorted({run.settings[f] for run in runs}, key=_order) for f in factors}
     for row, second in enumerate(factors):
@@ -260,26 +260,37 @@ def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
             for value in levels[second] if row != column else [None]:
                 mine = [r for r in runs if value is None or r.settings[second] == value]
                 at_each = ([r for r in mine if r.settings[first] == v] for v in levels[first])
-                means = [_mean(group, y) for group in at_each]
+                means, ends = zip(*(geometric(group, y) for group in at_each), strict=True)
                 style = {"color": "black"} if value is None else {"label": label_of(second, value)}
-                axes.plot(range(len(means)), means, marker="o", ms=3, **style)
+                bars = np.abs(np.array(ends).T - np.array(means))
+                axes.errorbar(range(len(means)), means, bars, marker="o", ms=3, capsize=2, **style)
             axes.set_xticks(range(len(levels[first])), [str(v) for v in levels[first]])
             scale_y(axes, y)
-            if row != column and column == (1 if row == 0 else 0):
-                axes.legend(fontsize="xx-small")
             if row == side - 1:
                 axes.set_xlabel(LABELS.get(first, first))
+        lines = panels[row, 0 if row else -1].get_legend_handles_labels()
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": "x-small"}
+        panels[row, -1].legend(*lines, **beside)
     figure.supylabel(f"{LABELS.get(y, y)}, geometric mean", fontsize="medium")
     figure.suptitle(data_title(runs), fontsize="medium")
     return figure
 
 
+def geometric(runs: Runs, y: str) -> tuple[float, tuple[float, float]]:
+    """The geometric mean of a metric and its 95 % interval, over the seeds' own means."""
+    if not runs:
+        return np.nan, (np.nan, np.nan)
+    seeds = {str(run.settings["seed"]) for run in runs}
+    logs = [
+        float(np.mean([np.log(r.metrics[y]) for r in runs if str(r.settings["seed"]) == seed]))
+        for seed in sorted(seeds)
+    ]
+    middle, half = interval(logs)
+    return np.exp(middle), (np.exp(middle - half), np.exp(middle + half))
+
+
 def _order(value) -> tuple:
     return (0, value) if isinstance(value, int | float) else (1, str(value))
-
-
-def _mean(runs: Runs, y: str) -> float:
-    return float(np.exp(np.mean([np.log(run.metrics[y]) for run in runs]))) if runs else np.nan
 
 
 def finding(runs: Runs, y: str, by: list[str] | None = None) -> str:
