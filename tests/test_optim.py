@@ -64,6 +64,19 @@ def test_gradients_are_dropped_or_zeroed_as_asked():
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_hooks_and_the_profiler_know_of_a_step():
+    _, optimizer = trained(ours, 2)
+    heard = []
+    handle = optimizer.register_step_post_hook(lambda *_: heard.append("step"))
+    optimizer.step()
+    handle.remove()
+    optimizer.step()
+    assert heard == ["step"]
+    with torch.profiler.profile() as profiler:
+        optimizer.step()
+    assert any("Optimizer.step#AdamW" in event.key for event in profiler.key_averages())
+
+
 def test_a_scaler_that_found_infinity_skips_the_step():
     """The interface by which torch's GradScaler hands over what it knows to a fused optimiser."""
     net, optimizer = trained(ours, 2)
