@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ae_lab.errors import UserError
 from ae_lab.labels import alike, labels
-from ae_lab.plots import as_labels
+from ae_lab.plots import as_labels, wrapped
 from ae_lab.run import Run
 from ae_lab.runs import best_first, data_title
 from ae_lab.samplers import by_name
@@ -32,7 +32,7 @@ def in_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
             place.set(xticks=[], yticks=[])
             place.spines[:].set_visible(False)
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="x-small")
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(wrapped(title), fontsize="medium")
     return figure
 
 

@@ -7,6 +7,7 @@ by Student's t from two seeds on.
 
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -44,8 +45,8 @@ LABELS = {
     "gradient_flow": "gradient, first layer over last",
     "accuracy": "label accuracy of random images",
 }
-# Okabe & Ito's palette, told apart with any colour vision, less its yellow.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+# Okabe & Ito's palette, told apart with any colour vision, less its yellow; black is for baselines.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,6 +55,7 @@ STYLE = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "legend.frameon": False,
+    "legend.handlelength": 3,  # that dashes show
     "svg.fonttype": "none",
 }
 
@@ -66,6 +68,16 @@ def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
     return float(np.mean(values)), float(
         student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / n**0.5
     )
+
+
+def wrapped(title: str) -> str:
+    """A title in lines as long as a figure is wide."""
+    return fill(title, 56)
+
+
+def solid(number: int) -> str:
+    """How the line of this number is drawn: as one, and with dots where colours come again."""
+    return "-" if number < len(COLOURS) else "-."
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -113,7 +125,7 @@ def line(axes, values: dict[float, list[float]], label: str | None, **style) -> 
 
 def finish(axes, x: str, y: str, runs: Runs, lines: int) -> None:
     scale_y(axes, y)
-    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=data_title(runs))
+    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=wrapped(data_title(runs)))
     if 1 < lines < 7:
         axes.legend(fontsize="small")
     elif lines > 1:
@@ -134,8 +146,9 @@ def curve(
     figure = Figure(figsize=(5.2, 3.6))
     axes = figure.subplots()
     found = by_label(runs, labels(runs, (x, "preset", "seed"), by))
-    for colour, (name, mine) in zip(cycle(COLOURS), found.items(), strict=False):
-        line(axes, points(mine, x, y), name, color=colour, marker="o", markersize=4)
+    for number, (name, mine) in enumerate(found.items()):
+        style = {"color": COLOURS[number % len(COLOURS)], "ls": solid(number)}
+        line(axes, points(mine, x, y), name, marker="o", markersize=4, **style)
     if baseline:
         dashed(axes, list(found.values()), x, baseline)
     if all(x in run.settings for run in runs):
@@ -194,7 +207,7 @@ def history(runs: Runs, y: str, by: list[str] | None = None) -> Figure | None:
         values: dict[float, list[float]] = {}
         for row in (row for run in mine for row in run.history if y in row):
             values.setdefault(row["epoch"] + 1, []).append(row[y])
-        line(axes, values, name, ls="-" if number < len(COLOURS) else "--")
+        line(axes, values, name, ls=solid(number))
     finish(axes, "epoch", y, runs, len(found))
     return figure
 
@@ -229,7 +242,7 @@ def dots(
     axes.grid(axis="x", alpha=0.3)
     axes.margins(y=0.3 / len(rows))
     axes.set(xlabel=LABELS.get(y, y), ylabel=what)
-    figure.suptitle(data_title(runs), fontsize="medium")
+    figure.suptitle(wrapped(data_title(runs)), fontsize="medium")
     if len(shades) > 1:
         figure.legend(loc="outside lower center", ncols=len(shades), fontsize="small")
     return figure
@@ -272,7 +285,7 @@ def effects(runs: Runs, y: str, factors: list[str]) -> Figure | None:
         beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": "x-small"}
         panels[row, -1].legend(*lines, **beside)
     figure.supylabel(f"{LABELS.get(y, y)}, geometric mean", fontsize="medium")
-    figure.suptitle(data_title(runs), fontsize="medium")
+    figure.suptitle(wrapped(data_title(runs)), fontsize="medium")
     return figure
 
 
