@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,12 +11,9 @@ from ae_lab.errors import UserError
 from ae_lab.nets.unet import SelfAttention
 from ae_lab.objective import LogError
 from ae_lab.restore import restore
+from tests.building import build
 
 FAMILIES = ("cnn", "cnn_unpool", "cnn_skip", "unet")
-
-
-def build(*overrides: str):
-    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
 
 
 def batch_of(n: int, shape=(1, 28, 28), classes: int = 10) -> Batch:

@@ -4,21 +4,16 @@ import math
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from ae_lab import config
 from ae_lab.data.images import Batch
 from ae_lab.errors import UserError
 from ae_lab.nets.layers import ACTIVATIONS, OUTPUTS, join_label
 from ae_lab.objective import BernoulliLikelihood, Objective, SquaredError
 from ae_lab.samplers import Normal
-
-
-def build(*overrides: str):
-    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
+from tests.building import build
 
 
 def batch_of(n: int, channels: int = 1, seed: int = 0) -> Batch:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from ae_lab import config
@@ -17,11 +16,8 @@ from ae_lab.noise import Noise
 from ae_lab.objective import KL, ImportanceBound
 from ae_lab.restore import Restored
 from ae_lab.samplers import Mixture
+from tests.building import build
 from tests.tiny_coco import write_coco
-
-
-def build(*overrides: str):
-    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
 
 
 def batch_of(n: int, *shape: int) -> Batch:
