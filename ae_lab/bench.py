@@ -90,8 +90,8 @@ def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
         run, _ = train.claim(settings, data.images)
         trainer = train.build_trainer(settings, run, step=0)
         clock = Clock()
-        train.skip_idle_hooks([clock])  # as for the callbacks of a run
         trainer.callbacks.append(clock)
+        train.skip_idle_hooks(model, *trainer.callbacks)  # as in a run
         trainer.fit(model, data)
         return clock.rate((epochs - 1) * len(images.train))
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw as fused_adamw
 from torch.optim.lr_scheduler import LambdaLR
 
 from ae_lab.errors import real
@@ -49,39 +48,41 @@ class AdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         trained = [
-            [parameter for parameter in group["params"] if parameter.grad is not None]
+            [(p, self.state[p]) for p in group["params"] if p.grad is not None]
             for group in self.param_groups
         ]
-        if any(parameter not in self.state for part in trained for parameter in part):
+        scaled = getattr(self, "found_inf", None) is not None  # by 16-bit training on a GPU
+        if scaled or not all(state for part in trained for _, state in part):
             super().step()  # which makes the state
             return loss
         with torch.no_grad():
             for group, part in zip(self.param_groups, trained, strict=True):
-                self.update(group, part)
+                update(group, part)
         return loss
 
-    def update(self, group: dict, parameters: list[Tensor]) -> None:
-        """One step of parameters that have gradients and a state."""
-        states = [self.state[parameter] for parameter in parameters]
-        fused_adamw(
-            parameters,
-            [parameter.grad for parameter in parameters],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            # Set by the scaler of 16-bit training on a GPU:
-            grad_scale=getattr(self, "grad_scale", None),
-            found_inf=getattr(self, "found_inf", None),
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+
+def update(group: dict, trained: list[tuple[Tensor, dict[str, Tensor]]]) -> None:
+    """One step of parameters of one device and type, with gradients and with states."""
+    if not trained:
+        return
+    states = [state for _, state in trained]
+    steps = [state["step"] for state in states]
+    torch._foreach_add_(steps, 1)
+    torch._fused_adamw_(
+        [parameter for parameter, _ in trained],
+        [parameter.grad for parameter, _ in trained],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def adamw(

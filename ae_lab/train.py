@@ -11,7 +11,6 @@ import logging
 import os
 import traceback
 import warnings
-from collections.abc import Sequence
 from math import prod
 
 import pytorch_lightning as pl
@@ -109,6 +108,7 @@ def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
+        skip_idle_hooks(model, *trainer.callbacks)
         trainer.fit(model, data, ckpt_path=run.last if last else None, weights_only=True)
         model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
         trainer.test(model, data, verbose=False)
@@ -122,15 +122,16 @@ def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
         raise RunFailed(f"{run.path} failed: {why}") from error
 
 
-def skip_idle_hooks(callbacks: Sequence[pl.Callback]) -> None:
-    """Take from callbacks what they inherit and leave empty of the hooks of a training step.
+def skip_idle_hooks(*owners: pl.Callback | pl.LightningModule) -> None:
+    """Take from callbacks and modules what they inherit and leave empty of a training step's hooks.
 
     Lightning would call each in each step; what cannot be called it skips.
     """
-    for callback in callbacks:
+    for owner in owners:
+        base = pl.Callback if isinstance(owner, pl.Callback) else pl.LightningModule
         for hook in STEP_HOOKS:
-            if getattr(type(callback), hook) is getattr(pl.Callback, hook):
-                setattr(callback, hook, None)
+            if getattr(type(owner), hook) is getattr(base, hook):
+                setattr(owner, hook, None)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -177,7 +178,6 @@ def build_trainer(config: DictConfig, run: Run, step: int, monitor: str = "val/m
         ):
             raise UserError(str(error.__cause__)) from error
         raise
-    skip_idle_hooks(trainer.callbacks)
     return trainer
 
 
