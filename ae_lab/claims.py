@@ -26,9 +26,9 @@ from scipy.stats import t as student
 
 from ae_lab import config
 from ae_lab.errors import UserError, choose
-from ae_lab.plots import Runs, interval
-from ae_lab.results import kept
+from ae_lab.results import Runs, kept
 from ae_lab.runs import print_wide, select
+from ae_lab.seeds import by_seed, interval
 from ae_lab.sheets import Sheet
 from ae_lab.study import FOLDER, RESULTS, study
 from ae_lab.train import quiet
@@ -42,25 +42,6 @@ def matching(runs: Runs, where: Where) -> Runs:
     """The runs that have each setting, or one of several values of it."""
     listed = {key: value if isinstance(value, list) else [value] for key, value in where.items()}
     return select(runs, [f"{key}={','.join(map(str, values))}" for key, values in listed.items()])
-
-
-def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
-    """A metric of each seed's runs, or its logarithm; of the seeds that have most of them, for a
-    sweep that was interrupted has seeds in part.
-
-    Raises:
-        UserError: a logarithm is asked of a number that has none.
-    """
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        if value in run.metrics:
-            number = run.metrics[value]
-            if log and number <= 0:
-                raise UserError(f"{value} of {run.name} is {number}: compare it with ratio: false")
-            numbers = found.setdefault(str(run.settings["seed"]), [])
-            numbers.append(math.log(number) if log else number)
-    most = max(map(len, found.values()), default=0)
-    return {seed: numbers for seed, numbers in found.items() if len(numbers) == most}
 
 
 def apart(first: dict[str, list[float]], second: dict[str, list[float]]) -> list[float]:

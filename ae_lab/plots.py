@@ -13,14 +13,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from scipy.stats import t as student
 
 from ae_lab.labels import alike, label_of, labels
-from ae_lab.results import Recorded
-from ae_lab.run import Run
+from ae_lab.results import Runs
 from ae_lab.runs import data_title
+from ae_lab.seeds import by_seed, interval
 
-Runs = list[Run] | list[Recorded]
 LABELS = {
     "latent": "latent dimensions",
     "epoch": "epoch",
@@ -58,16 +56,6 @@ STYLE = {
     "legend.handlelength": 3,  # that dashes show
     "svg.fonttype": "none",
 }
-
-
-def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean, and half the width of its confidence interval; nan for a single value."""
-    n = len(values)
-    if n < 2:
-        return float(np.mean(values)), float("nan")
-    return float(np.mean(values)), float(
-        student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / n**0.5
-    )
 
 
 def wrapped(title: str) -> str:
@@ -293,12 +281,7 @@ def geometric(runs: Runs, y: str) -> tuple[float, tuple[float, float]]:
     """The geometric mean of a metric and its 95 % interval, over the seeds' own means."""
     if not runs:
         return np.nan, (np.nan, np.nan)
-    seeds = {str(run.settings["seed"]) for run in runs}
-    logs = [
-        float(np.mean([np.log(r.metrics[y]) for r in runs if str(r.settings["seed"]) == seed]))
-        for seed in sorted(seeds)
-    ]
-    middle, half = interval(logs)
+    middle, half = interval([float(np.mean(logs)) for logs in by_seed(runs, y, log=True).values()])
     return np.exp(middle), (np.exp(middle - half), np.exp(middle + half))
 
 

@@ -41,6 +41,9 @@ class Recorded:
         return self._kind if but_for == "seed" else str(self.settings | {but_for: None})
 
 
+Runs = list[Run] | list[Recorded]
+
+
 def _value(text: str):
     try:
         return json.loads(text)

@@ -154,9 +154,9 @@ def averages(runs: list[Run], over: str) -> Table:
 
 
 def outcomes(sweep: str | Path) -> list[dict]:
-    """What each job of a sweep left, in the order of the jobs."""
-    files = sorted(Path(sweep).glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    return [json.loads(path.read_text()) for path in files]
+    """What each job of a sweep left, in the order of sweeps and of their jobs."""
+    left = [json.loads(path.read_text()) for path in Path(sweep).glob("job-*.json")]
+    return sorted(left, key=lambda outcome: outcome["order"])
 
 
 def runs_of(found: list[dict]) -> list[Run]:

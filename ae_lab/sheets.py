@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ae_lab.labels import alike, label_of, labels
-from ae_lab.plots import LABELS, Runs, having
+from ae_lab.plots import LABELS, having
+from ae_lab.results import Runs
 from ae_lab.run import write
 from ae_lab.runs import data_title
 

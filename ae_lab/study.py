@@ -17,8 +17,7 @@ from ae_lab import config
 from ae_lab import runs as all_runs
 from ae_lab.errors import UserError, nearest
 from ae_lab.labels import telling
-from ae_lab.plots import Runs
-from ae_lab.results import kept
+from ae_lab.results import Runs, kept
 
 FOLDER = config.CONF / "experiments"
 RESULTS = FOLDER / "results"
@@ -70,7 +69,7 @@ def header(file: Path) -> dict[str, str]:
 
 
 def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
-    """A study by its name, with the runs of its newest sweep, else with the numbers kept of it."""
+    """A study by its name, with the runs of its newest sweeps, else with the numbers kept of it."""
     settings = config.composed([f"experiments={name}"], return_hydra_config=True)
     folder = outputs / "sweeps" / name
     runs = all_runs.runs_of(all_runs.outcomes(folder)) or kept(results, name)

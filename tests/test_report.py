@@ -12,8 +12,8 @@ from ae_lab import claims, config, measures, report, results, sheets, study
 from ae_lab.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
 from ae_lab.errors import UserError
 from ae_lab.labels import labels
-from ae_lab.plots import interval
 from ae_lab.results import Recorded
+from ae_lab.seeds import interval
 from ae_lab.study import RESULTS
 from tests.conftest import REPOSITORY
 
@@ -150,6 +150,23 @@ def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path):
     assert [drawn.caption for drawn in second] == [d.caption for d in first if not d.of_images]
     assert second[0].sheet == first[0].sheet
     assert second[1].files[0].read_bytes() == first[1].files[0].read_bytes()
+
+
+def test_a_study_gathers_its_sweeps_unless_their_settings_or_data_differ(main, tmp_path):
+    def seeds(*words: str) -> list[int]:
+        words = ("experiments=mlp_conditional", "scale=quick", "preset=model_1", *words)
+        assert main(*words, "conditional=false", "data=mnist5k", *TINY[2:]) == 0
+        found = study.find("mlp_conditional", tmp_path / "outputs").runs
+        return [run.settings["seed"] for run in found]
+
+    assert seeds("seed=0", "epochs=1", "data.limit=100") == [0]
+    assert seeds("seed=2,1", "epochs=1", "data.limit=100") == [0, 2, 1]
+    assert seeds("seed=2", "epochs=1", "data.limit=100") == [0, 1, 2]
+    assert seeds("seed=1", "epochs=2", "data.limit=100") == [1]
+    assert seeds("seed=0", "epochs=2", "data.limit=90") == [0]
+    failed = tmp_path / "outputs" / "sweeps" / "mlp_conditional" / "job-0.json"
+    failed.write_text('{"error": "x", "order": ["", 0]}')
+    assert seeds("seed=3", "epochs=2", "data.limit=90") == [0, 3]
 
 
 @pytest.mark.parametrize("name", study.names())
