@@ -6,6 +6,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -153,19 +154,26 @@ def averages(runs: list[Run], over: str) -> Table:
     return drawn
 
 
-def outcomes(sweep: str | Path) -> list[dict]:
-    """What each job of a sweep left, in the order of sweeps and of their jobs."""
-    left = [json.loads(path.read_text()) for path in Path(sweep).glob("job-*.json")]
-    return sorted(left, key=lambda outcome: outcome["order"])
+def outcomes(sweep: Path, mark: str | None = None) -> list[dict]:
+    """What the jobs of a sweep left, in order; of all sweeps in one folder, as of a study run in
+    parts, those whose settings and data are those of the newest, or have the given mark."""
+    left = [json.loads(path.read_text()) for path in sweep.glob("job-*.json")]
+    left.sort(key=lambda outcome: outcome["order"])
+    if mark is None:
+        mark = next((outcome["sweep"] for outcome in reversed(left) if "run" in outcome), None)
+    same = [outcome for outcome in left if outcome["sweep"] == mark]
+    data = {outcome["choices"]["data"]: outcome["data"] for outcome in same if "run" in outcome}
+    return [o for o in same if "error" in o or o["data"] == data[o["choices"]["data"]]]
 
 
-def runs_of(found: list[dict]) -> list[Run]:
+def runs_of(sweep: Path, found: list[dict]) -> list[Run]:
     """The finished runs among a sweep's outcomes, each once, with the choices of that sweep."""
-    runs: dict[str, Run] = {}
+    runs: dict[Path, Run] = {}
     for outcome in found:
         if "run" in outcome:
-            run = runs.setdefault(outcome["run"], Run(Path(outcome["run"])))
-            run.choices = outcome.get("choices", run.choices)
+            path = Path(os.path.normpath(sweep / outcome["run"]))
+            run = runs.setdefault(path, Run(path))
+            run.choices = outcome["choices"]
     return [run for run in runs.values() if run.done]
 
 
@@ -177,9 +185,9 @@ def print_wide(drawn: Table) -> None:
     console.print(drawn)
 
 
-def show_sweep(folder: str, found: list[dict]) -> None:
+def show_sweep(folder: Path, found: list[dict]) -> None:
     """The table that ends a sweep, and what failed and why."""
-    if runs := runs_of(found):
+    if runs := runs_of(folder, found):
         print_wide(table(runs, baseline=True))
     if failed := [outcome for outcome in found if "error" in outcome]:
         drawn = Table(title=f"{len(failed)} of {len(found)} jobs failed", title_justify="left")

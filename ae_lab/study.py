@@ -72,7 +72,7 @@ def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
     """A study by its name, with the runs of its newest sweeps, else with the numbers kept of it."""
     settings = config.composed([f"experiments={name}"], return_hydra_config=True)
     folder = outputs / "sweeps" / name
-    runs = all_runs.runs_of(all_runs.outcomes(folder)) or kept(results, name)
+    runs = all_runs.runs_of(folder, all_runs.outcomes(folder)) or kept(results, name)
     about, swept = header(FOLDER / f"{name}.yaml"), list(settings.hydra.sweeper.params)
     return Study(name, list(settings.figures), settings.measures, swept, about, runs)
 
@@ -80,7 +80,7 @@ def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
 def sweep(folder: Path) -> Study:
     """A sweep's folder as a study: it draws what its configuration says."""
     settings = OmegaConf.load(folder / "multirun.yaml")
-    runs = all_runs.runs_of(all_runs.outcomes(folder))
+    runs = all_runs.runs_of(folder, all_runs.outcomes(folder))
     measures = settings.get("measures") or OmegaConf.create({})
     return Study(folder.name, list(settings.figures), measures, telling(runs), {}, runs)
 
@@ -99,6 +99,7 @@ def find(name: str | None, outputs: Path) -> Study:
         return study(name, outputs)
     for folder in (Path(name), outputs / "sweeps" / name):
         if (folder / "multirun.yaml").is_file():
-            return sweep(folder)
+            known = folder.name in names()
+            return study(folder.name, folder.parents[1]) if known else sweep(folder)
     known = {*names(), *(path.parent.name for path in there)}
     raise UserError(f"no study and no sweep '{name}' under {outputs}: {nearest(name, known)}")

@@ -1,44 +1,48 @@
 """A sweep around its jobs: what is checked before the first, what is told after the last."""
 
 import contextlib
-import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ae_lab import config as configuration
 from ae_lab import runs
 from ae_lab.errors import UserError
 from ae_lab.identity import counts, digest, flat
-from ae_lab.run import write_json
+from ae_lab.run import Run, write_json
+
+SWEEP = (
+    "AE_LAB_SWEEP"  # tells a sweep's jobs, which may be processes of their own, what they are of
+)
 
 
 def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def record(**outcome) -> None:
+def record(run: Run | None = None, error: str = "") -> None:
     """Leave a job's outcome in the sweep's folder, where the summary finds it whoever ran it."""
     hydra = HydraConfig.get()
-    words, folder = list(hydra.overrides.task), Path(hydra.sweep.dir)
-    order = [about(folder).get("started", ""), hydra.job.num]
-    outcome |= {"overrides": words, "choices": configuration.choices(), "order": order}
-    write_json(folder / f"job-{digest(words)}.json", outcome)
-
-
-def about(folder: Path) -> dict[str, str]:
-    """What is known of a folder's sweeps: when the last began, their settings and data."""
-    file = folder / "sweep.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    folder, words = Path(hydra.sweep.dir), list(hydra.overrides.task)
+    mark, _, started = os.environ.get(SWEEP, "").partition(" ")
+    outcome = {"sweep": mark, "order": [started, hydra.job.num]}
+    outcome |= {"overrides": words, "choices": configuration.choices()}
+    if run is None:
+        outcome["error"] = error
+    else:
+        outcome["run"] = os.path.relpath(run.path, folder)
+        outcome["data"] = run.record["data"]["fingerprint"]
+    write_json(folder / f"job-{digest([mark, *words])}.json", outcome)
 
 
 class Sweep(Callback):
@@ -49,16 +53,21 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_) -> None:
         with exits_on_error():
-            loaded = {name: instantiate(source) for name, source in data_sources(config).items()}
-            if fixed := settings(config):
-                data = {f"data={name}": images.fingerprint for name, images in loaded.items()}
-                join(Path(config.hydra.sweep.dir), data | {"settings": digest(fixed)})
+            words = Words(config)
+            data = {name: instantiate(it).fingerprint for name, it in words.data_sources().items()}
+            self.mark, self.started = words.mark(data), datetime.now(UTC).isoformat()
+            os.environ[SWEEP] = f"{self.mark} {self.started}"
 
     def on_multirun_end(self, config: DictConfig, **_) -> None:
+        folder = Path(config.hydra.sweep.dir)
         with exits_on_error():
-            outcomes = runs.outcomes(config.hydra.sweep.dir)
-            runs.show_sweep(config.hydra.sweep.dir, outcomes)
-        if any("error" in outcome for outcome in outcomes):
+            found = [
+                outcome
+                for outcome in runs.outcomes(folder, self.mark)
+                if "run" in outcome or outcome["order"][0] == self.started
+            ]
+            runs.show_sweep(folder, found)
+        if any("error" in outcome for outcome in found):
             sys.exit(1)
 
 
@@ -70,63 +79,49 @@ def exits_on_error():
         sys.exit(configuration.say(error))
 
 
-def join(folder: Path, now: dict[str, str]) -> None:
-    """Leave in a sweep's folder what earlier sweeps found there that this one belongs with.
+class Words:
+    """The words of a sweep, those of its study and then those of the command line: what varies, by
+    key, and what all its jobs share."""
 
-    A study is run in parts, a seed now and more later: the parts have the same settings but for
-    what is swept, and the same data. Of any other, and of jobs that failed, nothing is kept.
-    """
-    before = about(folder)
-    same = bool(before) and all(before.get(key, value) == value for key, value in now.items())
-    for outcome in folder.glob("job-*.json"):
-        if not same or "error" in json.loads(outcome.read_text()):
-            outcome.unlink()
-    started = {"started": datetime.now(UTC).isoformat()}
-    write_json(folder / "sweep.json", (before if same else {}) | now | started)
+    def __init__(self, sweep: DictConfig):
+        params = sweep.hydra.sweeper.params or OmegaConf.create({})
+        self.params: dict[str, str] = {
+            str(key): value for key, value in OmegaConf.to_container(params, resolve=True).items()
+        }
+        self.data = sweep.hydra.runtime.choices.data
+        of_study = [f"{key}={value}" for key, value in self.params.items()]
+        words = OverridesParser.create().parse_overrides([*of_study, *sweep.hydra.overrides.task])
+        swept = {word.key_or_group for word in words if word.is_sweep_override()} | {*self.params}
+        self.varied = {w.key_or_group: w for w in words if w.key_or_group in swept}
+        self.fixed = [word.input_line for word in words if word.key_or_group not in swept]
 
+    def mark(self, data: dict[str, str]) -> str:
+        """What sweeps share whose runs belong together, as of a study that is run in parts: all
+        settings but for what the study sweeps, and the data, by its fingerprint.
 
-def typed(sweep: DictConfig) -> list[Override]:
-    """The words of a sweep: those of its study, then those of the command line."""
-    words = [f"{key}={value}" for key, value in (sweep.hydra.sweeper.params or {}).items()]
-    return OverridesParser.create().parse_overrides([*words, *sweep.hydra.overrides.task])
-
-
-def settings(sweep: DictConfig) -> dict | None:
-    """What all jobs of a sweep share, and what its study sweeps.
-
-    None where this cannot be composed: Hydra will say why.
-    """
-    params = OmegaConf.to_container(
-        sweep.hydra.sweeper.params or OmegaConf.create({}), resolve=True
-    )
-    varied = {str(key) for key in params} | {
-        word.key_or_group for word in typed(sweep) if word.is_sweep_override()
-    }
-    fixed = [word.input_line for word in typed(sweep) if word.key_or_group not in varied]
-    with contextlib.suppress(Exception):
-        shared = flat(compose("config", overrides=fixed))
-        return {key: value for key, value in shared.items() if counts(key)} | {"swept": params}
-    return None
-
-
-def data_sources(sweep: DictConfig) -> dict[str, DictConfig]:
-    """The source of each choice of `data` that a sweep makes.
-
-    Choices that do not exist are left to Hydra, which names them.
-    """
-    chosen, fixed = [sweep.hydra.runtime.choices.data], []
-    for override in typed(sweep):
-        key = override.key_or_group
-        if key == "data":
-            swept = override.is_sweep_override()
-            chosen = list(override.sweep_string_iterator()) if swept else [override.value()]
-        elif key.startswith(("data.", "paths.")) and not override.is_sweep_override():
-            fixed.append(override.input_line)
-    sources = {}
-    for choice in chosen:
+        Empty where the words cannot be composed: Hydra will say why.
+        """
+        more = {key: w.input_line for key, w in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            sources[choice] = compose("config", overrides=[f"data={choice}", *fixed]).data.source
-    return sources
+            shared = flat(compose("config", overrides=self.fixed))
+            settings = {key: value for key, value in shared.items() if counts(key)}
+            return digest([settings, self.params | more, None if "data" in self.varied else data])
+        return ""
+
+    def data_sources(self) -> dict[str, DictConfig]:
+        """The source of each choice of `data` that the sweep makes.
+
+        Choices that do not exist are left to Hydra, which names them.
+        """
+        chosen = {self.data: self.fixed}
+        if word := self.varied.get("data"):
+            names = word.sweep_string_iterator() if word.is_sweep_override() else [word.value()]
+            chosen = {str(name): [*self.fixed, f"data={name}"] for name in names}
+        sources = {}
+        for name, words in chosen.items():
+            with contextlib.suppress(Exception):
+                sources[name] = compose("config", overrides=words).data.source
+        return sources
 
 
 def refuse_several_devices(devices: object) -> None:
@@ -135,7 +130,10 @@ def refuse_several_devices(devices: object) -> None:
     Raises:
         UserError: a sweep's job asks for more than one device.
     """
-    if in_sweep() and str(devices) not in ("1", "auto") and devices not in ([0],):
+    there = torch.cuda.device_count()
+    several = devices == "auto" and there > 1
+    one = str(devices) in ("1", "auto") or (isinstance(devices, ListConfig) and len(devices) == 1)
+    if in_sweep() and (several or not one):
         raise UserError(
             f"trainer.devices={devices} in a sweep: a job on several devices is started as a run "
             "of its own, without -m"

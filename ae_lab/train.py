@@ -217,7 +217,7 @@ def job(config: DictConfig) -> dict[str, float] | None:
         sweep.record(error=configuration.explain(error))
         return None
     if swept:
-        sweep.record(run=str(run.path))
+        sweep.record(run)
     elif RANK == 0:
         runs.print_wide(runs.table([run]))
     return run.metrics

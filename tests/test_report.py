@@ -153,20 +153,34 @@ def test_a_study_is_run_kept_and_drawn_again_from_numbers(main, tmp_path):
 
 
 def test_a_study_gathers_its_sweeps_unless_their_settings_or_data_differ(main, tmp_path):
+    def found(outputs: str = "outputs") -> list[int]:
+        return [
+            run.settings["seed"] for run in study.find("mlp_conditional", tmp_path / outputs).runs
+        ]
+
     def seeds(*words: str) -> list[int]:
         words = ("experiments=mlp_conditional", "scale=quick", "preset=model_1", *words)
         assert main(*words, "conditional=false", "data=mnist5k", *TINY[2:]) == 0
-        found = study.find("mlp_conditional", tmp_path / "outputs").runs
-        return [run.settings["seed"] for run in found]
+        return found()
 
-    assert seeds("seed=0", "epochs=1", "data.limit=100") == [0]
-    assert seeds("seed=2,1", "epochs=1", "data.limit=100") == [0, 2, 1]
-    assert seeds("seed=2", "epochs=1", "data.limit=100") == [0, 1, 2]
-    assert seeds("seed=1", "epochs=2", "data.limit=100") == [1]
-    assert seeds("seed=0", "epochs=2", "data.limit=90") == [0]
-    failed = tmp_path / "outputs" / "sweeps" / "mlp_conditional" / "job-0.json"
-    failed.write_text('{"error": "x", "order": ["", 0]}')
-    assert seeds("seed=3", "epochs=2", "data.limit=90") == [0, 3]
+    once, twice, fewer = (
+        ("epochs=1", "data.limit=100"),
+        ("epochs=2", "data.limit=100"),
+        "data.limit=90",
+    )
+    assert seeds("seed=0", *once) == [0]
+    assert seeds("seed=2,1", *once) == [0, 2, 1]
+    assert seeds("seed=2", *once) == [0, 1, 2]
+    assert seeds("seed=1", *twice) == [1]
+    assert seeds("seed=0", "epochs=2", fewer) == [0]
+    assert seeds("seed=3", "epochs=2", fewer) == [0, 3]
+    assert seeds("seed=3", "lr=0.001,0.01", "epochs=2", fewer) == [3, 3]
+    words = ["experiments=mlp_conditional", "scale=quick", "data=mnist5k", "preset=model_1"]
+    assert main(*words, "seed=4", "lr=-1", *TINY[1:]) == 1  # which makes no run
+    assert found() == [3, 3]
+    assert seeds("seed=0", *once) == [1, 2, 0]
+    (tmp_path / "outputs").rename(tmp_path / "moved")
+    assert found("moved") == [1, 2, 0]
 
 
 @pytest.mark.parametrize("name", study.names())
