@@ -78,7 +78,7 @@ def once(run: Run, compute: Callable[[ImageData], float], *more) -> float:
         UserError: the data is not what the run was made from.
     """
     noise = OmegaConf.to_yaml(run.config.noise, resolve=True)
-    key = (run.record["data"]["fingerprint"], noise, *more)
+    key = (run.record["data"]["fingerprint"], run.config.data.get("binary"), noise, *more)
     if key not in _known:
         data = instantiate(run.config.data)
         check_data(run, data)

@@ -64,7 +64,8 @@ def pca_mse(run: Run) -> float | None:
     passed = int(run.metrics.get("passed", run.settings["latent"]))
     if passed > (MOST if (size := prod(run.config.data.shape)) > SMALL else size):
         return None
-    key = str([run.record["data"], sorted(flat(run.config.noise).items())])
+    binary = run.config.data.get("binary")  # which older runs' configurations do not have
+    key = str([run.record["data"], binary, sorted(flat(run.config.noise).items())])
     if key not in _fitted:
         _fitted[key] = PCA(run)
     return _fitted[key].mse(passed)

@@ -39,7 +39,7 @@ RANK = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 def write(path: Path, text: str) -> None:
     """Write beside and rename: the file is there complete, or as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.write_text(text)
     beside.replace(path)
 
@@ -101,9 +101,8 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:
-            raise UserError(
-                f"{self.path / file} is damaged ({error}): delete the folder"
-            ) from error
+            what = "it" if file.startswith("evaluated") else "the folder"
+            raise UserError(f"{self.path / file} is damaged ({error}): delete {what}") from error
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -138,11 +137,13 @@ class Run:
 
     def measure(self, name: str, how: Any, compute: Callable[[], float | None]) -> None:
         """Keep a number of the run under a name, or that it has none; computed once a way."""
-        known, mark = self._read("evaluated/measures.json"), digest(how)
-        if known.get(name, {}).get("how") == mark:
+        file, mark = "evaluated/measures.json", digest(how)
+        if self._read(file).get(name, {}).get("how") == mark:
             return
-        known[name] = {"how": mark, "value": compute()}
-        write_json(self.path / "evaluated" / "measures.json", known)
+        number = {name: {"how": mark, "value": compute()}}
+        (self.path / "evaluated").mkdir(exist_ok=True)
+        with FileLock(self.path / "evaluated" / ".lock"):  # others may measure it meanwhile
+            write_json(self.path / file, self._read(file) | number)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -161,7 +162,7 @@ class Run:
     def kind(self, but_for: str) -> str:
         """A mark that runs share which differ in one setting at most."""
         items = sorted(self.record["identity"].items())
-        return digest([pair for pair in items if pair[0].rpartition(".")[2] != but_for])
+        return digest([pair for pair in items if f".{but_for}." not in f".{pair[0]}."])
 
     @cached_property
     def config(self) -> DictConfig:
@@ -182,10 +183,20 @@ class Run:
         return self.record.get("choices", {})
 
     @cached_property
+    def words(self) -> list[str]:
+        """What a person typed when the run was made; a sweep may have asked for it otherwise."""
+        file = self.path / ".hydra" / "overrides.yaml"
+        return list(OmegaConf.load(file)) if file.is_file() else []
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """What a person chose: groups by their choice, knobs by their value, flat."""
+        """What a person chose: groups by their choice, knobs by their value, flat; of what lies
+        deeper, as objective.kl.weight, what was typed."""
         leaves = flat(self.record.get("settings", {}))
-        return leaves | self.choices | {"data": self.record["data"]["name"]}
+        keys = (word.lstrip("+").partition("=")[0] for word in self.words)
+        known = self.record.get("identity", {})
+        deeper = {key: known[key] for key in keys if "." in key and key in known}
+        return leaves | deeper | self.choices | {"data": self.record["data"]["name"]}
 
     @property
     def other_code(self) -> bool:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ae_lab import config
@@ -21,7 +24,7 @@ from ae_lab.errors import RunFailed, UserError, nearest
 from ae_lab.identity import digest
 from ae_lab.labels import alike, labels
 from ae_lab.pca import pca_mse
-from ae_lab.run import Run
+from ae_lab.run import Run, write_json
 
 COLUMNS = {
     "parameters": ("parameters", "{:,.0f}"),
@@ -51,10 +54,12 @@ def claim(
     for run in find(outputs):
         old = run.record["identity"]
         new = wanted.keys() - old.keys()
-        if new and wanted == old | {key: wanted[key] for key in new}:
-            usual = defaults()
+        if wanted == old | {key: wanted[key] for key in new}:
+            usual = defaults() if new else {}
             if all(key in usual and wanted[key] == usual[key] for key in new):
-                return run
+                if new:  # that it is of one kind with runs made since
+                    write_json(run.path / "run.json", run.record | {"identity": wanted})
+                return Run(run.path)
     return Run(root / f"{name}-{mark}")
 
 
@@ -71,13 +76,21 @@ def select(runs: list[Run], filters: list[str]) -> list[Run]:
         known = {name for run in runs for name in run.settings} | {"state"}
         if runs and key not in known:
             raise UserError(f"no run has a setting '{key}': {nearest(key, known)}")
-        allowed = values.split(",")
+        words = {values, *values.split(",")}
+        allowed = words | {typed(word) for word in words}
         runs = [
             run
             for run in runs
             if str(run.state if key == "state" else run.settings.get(key)) in allowed
         ]
     return runs
+
+
+def typed(text: str) -> str:
+    """A setting as Python writes it: `true` is True, `[64,32]` is [64, 32]."""
+    with contextlib.suppress(Exception):
+        return str(OmegaConf.from_dotlist([f"value={text}"]).value)
+    return text
 
 
 def best_first(runs: list[Run], metric: str = "test/mse") -> list[Run]:
@@ -173,7 +186,7 @@ def runs_of(sweep: Path, found: list[dict]) -> list[Run]:
         if "run" in outcome:
             path = Path(os.path.normpath(sweep / outcome["run"]))
             run = runs.setdefault(path, Run(path))
-            run.choices = outcome["choices"]
+            run.choices, run.words = outcome["choices"], outcome["overrides"]
     return [run for run in runs.values() if run.done]
 
 
@@ -194,9 +207,10 @@ def show_sweep(folder: Path, found: list[dict]) -> None:
         drawn.add_column("job", style="red", overflow="fold")
         drawn.add_column("why", overflow="fold")
         for outcome in failed:
-            drawn.add_row(" ".join(outcome["overrides"]), outcome["error"])
+            drawn.add_row(escape(" ".join(outcome["overrides"])), escape(outcome["error"]))
         print_wide(drawn)
-    print(f"Figures: python -m ae_lab.report {folder}")
+    if runs:
+        print(f"Figures: python -m ae_lab.report {folder}")
 
 
 def print_csv(runs: list[Run]) -> None:
@@ -219,14 +233,22 @@ def main() -> None:
     parser.add_argument("--over", metavar="SETTING", help="means over a setting: --over seed")
     parser.add_argument("--outputs", default="outputs", metavar="FOLDER")
     asked = parser.parse_args()
+    if asked.csv and asked.over:
+        parser.error("--csv is of single runs: leave out --over")
     try:
-        runs = best_first(select(find(asked.outputs), asked.filters), asked.sort)
+        there = find(asked.outputs)
+        known = {name for run in there for name in run.metrics}
+        if known and asked.sort not in known:
+            raise UserError(f"no run has a metric '{asked.sort}': {nearest(asked.sort, known)}")
+        runs = best_first(select(there, asked.filters), asked.sort)
         if asked.csv:
             print_csv(runs)
         elif runs:
             print_wide(averages(runs, asked.over) if asked.over else table(runs))
+        elif there:
+            print(f"None of the {len(there)} runs under {asked.outputs} is one of those.")
         else:
-            print(f"No such runs under {asked.outputs}. Train one: python -m ae_lab.train")
+            print(f"No runs under {asked.outputs}. Train one: python -m ae_lab.train")
     except (UserError, RunFailed) as error:
         sys.exit(config.say(error))
 

@@ -191,6 +191,17 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
     }
 
 
+def test_filters_are_typed_as_settings_are(run):
+    made = [run("latent=3"), run("latent=3", "conditional=true", "hidden=[32,16]")]
+    for words, found in (
+        (["conditional=false"], made[:1]),
+        (["hidden=null", "lr=1e-3"], made[:1]),
+        (["hidden=[32,16]"], made[1:]),
+        (["conditional=false,true"], made),
+    ):
+        assert [r.path for r in runs.select(made, words)] == [r.path for r in found]
+
+
 def test_runs_that_differ_in_their_seed_alone_share_a_row(run):
     from ae_lab.plots import dots
     from ae_lab.runs import averages
