@@ -3,7 +3,9 @@
 experiments/claims.yaml lists claims, each with the tests that decide it, fixed before the runs. A
 test has one number for each seed, d, and a threshold c that d is claimed to lie above or below:
 
-    t = (mean(d) - c) / (std(d) / √n),  n - 1 degrees of freedom
+    t = (mean(d) - c) / √((var(d) + r²/12) / n),  n - 1 degrees of freedom
+
+where r is the metric's resolution, of epochs 1: numbers that are counted can all be the same.
 
 A claim holds if all its tests do, so the largest of their one-sided p-values speaks for it; it does
 not hold if one of k tests shows the contrary, so k times the smallest p of the other sides speaks
@@ -58,7 +60,7 @@ class Test:
     """A number for each seed and where it is claimed to lie.
 
     `than` is the threshold, `claimed` says `above` or `below`. With `ratio` numbers are logarithms
-    and the threshold a ratio.
+    and the threshold a ratio. `resolution` is the smallest step of the metric that can be told.
     """
 
     study: str
@@ -66,6 +68,7 @@ class Test:
     claimed: str
     than: float
     ratio: bool = True
+    resolution: float = 0.0
 
     def numbers(self, runs: Runs) -> list[float]:
         raise NotImplementedError
@@ -79,10 +82,10 @@ class Test:
         if len(d) < 2:
             return 1.0, 1.0
         side = choose("claimed", self.claimed, {"above": 1, "below": -1})
-        away, spread = side * (mean(d) - self.threshold), stdev(d) / len(d) ** 0.5
-        if not spread:  # numbers that are all the same: t is infinite, or says nothing
-            return (0.5, 0.5) if not away else (float(away < 0), float(away > 0))
-        t = away / spread
+        variance = stdev(d) ** 2 + self.resolution**2 / 12
+        if not variance:  # which says nothing of how d scatters
+            return 1.0, 1.0
+        t = side * (mean(d) - self.threshold) / math.sqrt(variance / len(d))
         return float(student.sf(t, len(d) - 1)), float(student.cdf(t, len(d) - 1))
 
     def evidence(self, d: list[float]) -> str:
@@ -206,6 +209,8 @@ def evidence(outputs: Path | None) -> dict[str, Runs]:
     for name in studies_of():
         one = study(name, outputs)
         one.measure()
+        if one.recorded:
+            print(f"{name}: not run under {outputs}, the kept numbers speak", file=sys.stderr)
         found[name] = one.runs
     return found
 
@@ -223,8 +228,6 @@ def main() -> None:
     try:
         made = sheet(audit(evidence(asked.outputs and Path(asked.outputs))), "Do the claims hold?")
     except Exception as error:
-        if config.traceback_wanted():
-            raise
         sys.exit(config.say(error))
     if asked.markdown:
         print(made.markdown(), end="")

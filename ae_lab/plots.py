@@ -12,7 +12,7 @@ from textwrap import fill
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ae_lab.labels import alike, label_of, labels
 from ae_lab.results import Runs
@@ -96,7 +96,9 @@ def scale_y(axes, metric: str) -> None:
     if metric.endswith("mse"):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        low, high = axes.get_ylim()
+        digits = 3 if high > 1.1 * low else 5  # that ticks side by side differ
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.{digits}g}")
         axes.yaxis.set_minor_locator(NullLocator())
 
 
@@ -113,6 +115,8 @@ def line(axes, values: dict[float, list[float]], label: str | None, **style) -> 
 
 def finish(axes, x: str, y: str, runs: Runs, lines: int) -> None:
     scale_y(axes, y)
+    if x == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), title=wrapped(data_title(runs)))
     if 1 < lines < 7:
         axes.legend(fontsize="small")

@@ -41,10 +41,8 @@ def draw(study: Study, target: Path) -> list[Drawn]:
         UserError: no run of it is done.
     """
     if not study.runs:
-        raise UserError(
-            f"no run of {study.name} is done: there is nothing to draw. Run it: "
-            f"python -m ae_lab.train experiments={study.name}"
-        )
+        how = f": python -m ae_lab.train experiments={study.name}" if study.name in names() else ""
+        raise UserError(f"no run of {study.name} is done: there is nothing to draw. Run it{how}")
     study.measure()
     drawn = []
     with matplotlib.rc_context(STYLE):
@@ -70,6 +68,7 @@ def made(study: Study, entry: DictConfig, stem: Path) -> Drawn | None:
     if isinstance(found, Sheet):
         return Drawn(found.save(stem), words, found)
     if found is None:
+        print(f"{stem.name}: nothing to show of these runs")
         return None
     return Drawn(save(found, stem), words, of_images=of_images)
 
@@ -99,16 +98,17 @@ def caption(study: Study, entry: DictConfig) -> str:
 
 
 def check_worth_keeping(study: Study) -> None:
-    """See that the numbers kept with the project do not become fewer.
+    """See that of the numbers kept with the project none is lost.
 
     Raises:
-        UserError: the runs are no study's, are those kept, or are fewer than those.
+        UserError: the runs are no study's, are those kept, or are not all of those.
     """
-    before = len(kept(RESULTS, study.name))
-    if study.name not in names() or study.recorded or len(study.runs) < before:
+    here = set() if study.recorded else {run.name for run in study.runs}
+    before = {run.name for run in kept(RESULTS, study.name)}
+    if study.name not in names() or not here or not before <= here:
         raise UserError(
-            f"{study.name} has {0 if study.recorded else len(study.runs)} runs here, and {before} "
-            "are kept: run the whole study first, or delete what is kept"
+            f"{study.name} has {len(here & before)} of the {len(before)} runs that are kept, and "
+            f"{len(here - before)} others: run the whole study first, or delete what is kept"
         )
 
 
@@ -132,6 +132,8 @@ def main() -> None:
             print(f"The report: {page(outputs)}")
             return
         study = find(asked.study, outputs)
+        if asked.keep:
+            check_worth_keeping(study)
         drawn = draw(study, outputs / "figures" / study.name)
         print("Figures, as PNG and SVG, tables as CSV and LaTeX:")
         for one in drawn:
@@ -141,11 +143,8 @@ def main() -> None:
                 "No run of it is under this folder: drawn from the numbers kept with the project."
             )
         if asked.keep:
-            check_worth_keeping(study)
             print(*keep(study.runs, RESULTS.resolve(), study.name), sep="\n")
     except Exception as error:
-        if config.traceback_wanted():
-            raise
         sys.exit(config.say(error))
     print(f"Training curves, images, codes: tensorboard --logdir {outputs}")
 

@@ -61,10 +61,10 @@ def keep(runs: Iterable[Run], folder: Path, study: str) -> list[Path]:
     for run in runs:
         about = {"run": run.name, "data": run.title, "kind": run.kind("seed")}
         settings = {f"{SETTING}{key}": _text(value) for key, value in run.settings.items()}
-        numbers = {key: f"{value:.6g}" for key, value in run.metrics.items()}
+        numbers = {key: f"{value:.9g}" for key, value in run.metrics.items()}
         rows.append(about | settings | numbers)
         for row in run.history:
-            epochs.append({"run": run.name} | {key: f"{value:.6g}" for key, value in row.items()})
+            epochs.append({"run": run.name} | {key: f"{value:.9g}" for key, value in row.items()})
     files = [folder / f"{study}.csv", folder / f"{study}.history.csv"]
     for file, content in zip(files, (rows, epochs), strict=True):
         write_csv(file, content)

@@ -1,6 +1,7 @@
 """What several seeds say of one number: a mean with an interval, numbers in groups by seed."""
 
 import math
+from collections import Counter
 
 import numpy as np
 from scipy.stats import t as student
@@ -20,13 +21,13 @@ def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
 
 
 def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
-    """A metric of each seed's runs, or its logarithm; of the seeds that have most of them, for a
-    sweep that was interrupted has seeds in part.
+    """A metric of each seed's runs, or its logarithm: of the kinds of runs that half of the seeds
+    have, and of the seeds that have all of those; for sweeps are interrupted, and added to.
 
     Raises:
         UserError: a logarithm is asked of a number that has none.
     """
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for run in runs:
         if value in run.metrics:
             number = run.metrics[value]
@@ -35,7 +36,12 @@ def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
                     f"{value} of {run.name} is {number}, which has no logarithm: say ratio: false "
                     "in a claim, plot another metric"
                 )
-            numbers = found.setdefault(str(run.settings["seed"]), [])
-            numbers.append(math.log(number) if log else number)
-    most = max(map(len, found.values()), default=0)
-    return {seed: numbers for seed, numbers in found.items() if len(numbers) == most}
+            numbers = found.setdefault(str(run.settings["seed"]), {})
+            numbers[run.kind("seed")] = math.log(number) if log else number
+    often = Counter(kind for numbers in found.values() for kind in numbers)
+    kinds = [kind for kind, seeds in often.items() if 2 * seeds >= len(found)]
+    return {
+        seed: [numbers[kind] for kind in kinds]
+        for seed, numbers in found.items()
+        if all(kind in numbers for kind in kinds)
+    }

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from ae_lab import claims, config, measures, report, results, sheets, study
@@ -80,6 +81,21 @@ def test_verdicts_follow_planted_effects(tmp_path):
     single = [run for run in runs if run.settings["seed"] == 0]
     assert [one.verdict for one in claims.audit({"s": single}, file)] == [OPEN] * 3
     assert [one.verdict for one in claims.audit({}, file)] == [MISSING] * 3
+
+
+def test_seeds_in_part_and_kinds_that_few_seeds_have_are_left_out():
+    whole = [({"a": a}, [a + 0.1, a + 0.2, a + 0.3]) for a in (1, 2)]
+    numbers = Difference("s", "m", "above", 1, ratio=False, of={}).numbers
+    assert numbers(rows(*whole)) == pytest.approx([1.6, 1.7, 1.8])
+    assert numbers(rows(*whole, ({"a": 3}, [9.0]))) == pytest.approx([1.6, 1.7, 1.8])
+    assert numbers(rows(whole[0], ({"a": 2}, [2.1, 2.2]))) == pytest.approx([1.6, 1.7])
+
+
+def test_numbers_all_alike_say_no_more_than_their_resolution():
+    assert Difference("s", "m", "below", 0, of={}).p([-3.0] * 3) == (1, 1)
+    below, above = Difference("s", "m", "below", 0, ratio=False, resolution=1, of={}).p([-3.0] * 3)
+    t = 3 / math.sqrt(1 / 12 / 3)
+    assert (below, above) == pytest.approx((student.sf(t, 2), student.cdf(t, 2)))
 
 
 def test_an_effect_is_the_reach_of_a_factors_levels_over_anothers():
