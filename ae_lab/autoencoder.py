@@ -12,7 +12,7 @@ from ae_lab.data.images import Batch
 from ae_lab.errors import RunFailed, UserError
 from ae_lab.metrics import image_metrics
 from ae_lab.nets import layers
-from ae_lab.objective import Objective
+from ae_lab.objective import Objective, Term
 from ae_lab.randomness import derive, reseed
 
 
@@ -107,8 +107,12 @@ class Autoencoder(pl.LightningModule):
         if missing := self.objective.needs - self.bottleneck.adds:
             raise UserError(
                 f"the objective needs the {' and '.join(sorted(missing))} of a random code, and "
-                f"{type(self.bottleneck).__name__} has none: take model=vae, or objective=mse"
+                f"{type(self.bottleneck).__name__} has none: take model=vae (ladder_vae for "
+                "objective=elbo_ladder), or objective=mse"
             )
+        for term in self.objective.modules():
+            if isinstance(term, Term):
+                term.check(self)
         if self.objective.needs and self.decoder.needs:
             raise UserError(
                 f"the objective weighs the code, but {' and '.join(sorted(self.decoder.needs))} "
@@ -184,7 +188,7 @@ class Autoencoder(pl.LightningModule):
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
         """Clip the gradient's norm; Lightning will not where the optimiser's step is fused."""
-        if gradient_clip_val:
+        if gradient_clip_val is not None:
             if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
                 scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -21,12 +21,13 @@ SIDE = 10  # of a square of decoded codes
 EMBEDDED = 1000
 
 
-class Checkpoints(Callback):
+class Checkpoints(Checkpoint):
     """`last.ckpt` every so many seconds and at the end; `best.ckpt` by the module's `monitor`.
 
     The last holds everything needed to go on, the best the weights alone. Both appear complete
-    or not at all (`AtomicCheckpointIO`). A best checkpoint may be younger than the last one: a run
-    that resumes comes by that epoch again and writes the same.
+    or not at all (`AtomicCheckpointIO`). Lightning calls this kind of callback after all others, so
+    that what early stopping has counted is saved too. A best checkpoint may be younger than the
+    last one: a run that resumes comes by that epoch again and writes the same.
     """
 
     def __init__(self, folder: Path, seconds: float):

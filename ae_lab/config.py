@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -30,7 +31,10 @@ CONF = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if path.is_
 
 
 def say(error: BaseException) -> int:
-    """Print an error as one line; the exit code that belongs to it."""
+    """Print an error as one line, below its traceback if AE_LAB_TRACEBACK=1 asks for that; the
+    exit code that belongs to it."""
+    if os.environ.get("AE_LAB_TRACEBACK", "0") not in ("", "0"):
+        traceback.print_exception(error)
     print(f"error: {explain(error)}", file=sys.stderr)
     return 1 if isinstance(root(error), RunFailed) else 2
 
@@ -64,8 +68,12 @@ def _unknown(name: str) -> str:
     if (CONF / group).is_dir() and group:
         available = [path.stem for path in (CONF / group).glob("*.yaml")]
         return f"{group}={choice} is not known: {nearest(choice, available)}"
+    parent, _, key = name.rpartition(".")
+    files = sorted((CONF / parent).glob("*.yaml")) if parent else []
+    if having := [file.stem for file in files if key in OmegaConf.load(file)]:
+        options = " or ".join(f"{parent}={one}" for one in having)
+        return f"there is no key '{name}' here: take {options}, which have it"
     keys = known_keys(sys.argv[1:])
-    parent = name.rpartition(".")[0]
     siblings = [key for key in keys if parent and key.startswith(f"{parent}.")]
     return f"there is no key '{name}': {nearest(name, siblings or keys)}"
 
@@ -143,10 +151,6 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def traceback_wanted() -> bool:
-    return os.environ.get("AE_LAB_TRACEBACK", "0") not in ("", "0")
-
-
 def guarded(task: Callable[[DictConfig], object]) -> Callable[[DictConfig], None]:
     """A task that ends the process itself when it fails, before Hydra adds lines of its own."""
 
@@ -154,8 +158,6 @@ def guarded(task: Callable[[DictConfig], object]) -> Callable[[DictConfig], None
         try:
             task(config)
         except Exception as error:
-            if traceback_wanted():
-                raise
             sys.exit(say(error))
 
     return run
@@ -163,7 +165,7 @@ def guarded(task: Callable[[DictConfig], object]) -> Callable[[DictConfig], None
 
 def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Run a Hydra app. What goes wrong becomes one line and an exit code: 2 for what cannot be
-    done as asked, 1 for a run that failed. AE_LAB_TRACEBACK=1 asks for the traceback too."""
+    done as asked, 1 for a run that failed."""
     global _launched
     _launched = config_name
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, we explain
@@ -171,6 +173,4 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     try:
         app()
     except Exception as error:
-        if traceback_wanted():
-            raise
         sys.exit(say(error))

@@ -35,6 +35,9 @@ class Term(nn.Module):
         """The weight it has now."""
         return self.weight
 
+    def check(self, model) -> None:
+        """Raise a UserError where the model does not have what the term is about."""
+
 
 class SquaredError(Term):
     """Squared error: Σ over pixels of (reconstruction - clean)², mean over the batch."""
@@ -82,9 +85,11 @@ class BernoulliLikelihood(Likelihood):
         UserError: the model's output is not a sigmoid.
     """
 
-    def log_density(self, out, model) -> Tensor:
+    def check(self, model) -> None:
         if model.output is not sigmoid:
-            raise UserError("objective=bernoulli needs output=sigmoid: its raw values are logits")
+            raise UserError("a Bernoulli likelihood needs output=sigmoid: raw values are logits")
+
+    def log_density(self, out, model) -> Tensor:
         logits = out.raw.to(out.clean.dtype)
         clean = out.clean.expand_as(logits)
         nats = F.binary_cross_entropy_with_logits(logits, clean, reduction="none")

@@ -57,6 +57,13 @@ class Sweep(Callback):
             data = {name: instantiate(it).fingerprint for name, it in words.data_sources().items()}
             self.mark, self.started = words.mark(data), datetime.now(UTC).isoformat()
             os.environ[SWEEP] = f"{self.mark} {self.started}"
+            folder = Path(config.hydra.sweep.dir)
+            before = runs.runs_of(folder, runs.outcomes(folder))
+            if before and not runs.outcomes(folder, self.mark):
+                print(
+                    f"Settings or data are not those of the {len(before)} runs of {folder}: its "
+                    "figures now leave those out, and the command that made them brings them back."
+                )
 
     def on_multirun_end(self, config: DictConfig, **_) -> None:
         folder = Path(config.hydra.sweep.dir)

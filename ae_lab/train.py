@@ -9,6 +9,8 @@ The same command again returns finished runs at once and resumes interrupted one
 import contextlib
 import logging
 import os
+import signal
+import sys
 import traceback
 import warnings
 from math import prod
@@ -22,13 +24,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from ae_lab import config as configuration
 from ae_lab import hardware, runs, sweep
 from ae_lab.callbacks import Checkpoints, History, Pictures, ProgressBar
 from ae_lab.checkpoint_io import AtomicCheckpointIO
-from ae_lab.errors import RunFailed, UserError, whole
+from ae_lab.errors import RunFailed, UserError, real, whole
 from ae_lab.identity import identity, readable
 from ae_lab.run import RANK, Run
 
@@ -113,8 +115,11 @@ def fit(config: DictConfig, run: Run, record: dict, model, data) -> None:
         model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
         trainer.test(model, data, verbose=False)
         finish(trainer, run, model)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as stop:
         run.set_status("interrupted")
+        tell(f"interrupted: {run.path}; the same command goes on")
+        if isinstance(stop, SIGTERMException):  # whose own exit code says that all went well
+            sys.exit(128 + signal.SIGTERM)
         raise
     except Exception as error:
         why = configuration.explain(error)
@@ -160,6 +165,8 @@ def build_trainer(config: DictConfig, run: Run, step: int, monitor: str = "val/m
     if config.early_stopping is not None:
         patience = whole("early_stopping", config.early_stopping)
         callbacks.append(EarlyStopping(monitor, patience=patience))
+    if config.gradient_clip is not None:
+        real("gradient_clip", config.gradient_clip, above=True)
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     try:
@@ -170,7 +177,6 @@ def build_trainer(config: DictConfig, run: Run, step: int, monitor: str = "val/m
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             profiler=config.trainer.get("profiler") or NoProfiler(),
-            enable_checkpointing=False,
         )
     except Exception as error:
         if isinstance(

@@ -1,15 +1,17 @@
 """The main job as a person runs it: commands, what they print, their exit codes."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
-from hydra.errors import InstantiationException
 
-from ae_lab import runs
-from ae_lab.config import root
-from ae_lab.errors import UserError
+from ae_lab import labels, runs
 from tests.conftest import REPOSITORY
 
 TINY = ["data=mnist5k", "data.limit=200", "epochs=1", "trainer.enable_progress_bar=false"]
@@ -65,6 +67,27 @@ def test_missing_data_fails_once_before_a_sweep_starts(main, capfd, tmp_path):
     assert not list((tmp_path / "outputs").glob("runs/*"))
 
 
+def test_what_was_typed_deep_down_tells_runs_apart(main, tmp_path):
+    assert main("-m", "model=vae", "objective.kl.weight=0,4", *TINY) == 0
+    made = runs.find(tmp_path / "outputs")
+    names = [f"objective.kl.weight {weight}" for weight in (0, 4)]
+    assert sorted(labels.labels(made, ("seed",))) == names
+    assert len(labels.alike(made, "objective.kl.weight")) == 1
+    assert len(labels.alike(made, "seed")) == 2
+
+
+def test_a_sweep_on_a_folder_of_images(main, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "mine").mkdir()
+    for number in range(6):
+        Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(tmp_path / "mine" / f"{number}.png")
+    words = ["data=folder", f"path={tmp_path / 'mine'}", "data.source.size=16", "model=cnn"]
+    words += [f"paths.cache={tmp_path / 'cache'}", "batch_size=2", *TINY[2:]]
+    assert main("-m", *words, "lr=0.001,0.002") == 0
+    assert len(runs.find(tmp_path / "outputs")) == 2
+
+
 def test_auto_says_once_a_sweep_that_it_fell_back(main, capfd):
     assert main("-m", "latent=2,3", *OFFLINE, *TINY[1:]) == 0
     said = capfd.readouterr().out
@@ -76,7 +99,7 @@ ERRORS = {
     "latnt=2": "no key 'latnt': did you mean 'latent'?",
     "model=mpl": "model=mpl is not known: did you mean 'mlp'?",
     "preset=model_7": "did you mean 'model_",
-    "noise.sigma=0.1": "no key 'noise.sigma'",
+    "noise.sigma=0.1": "no key 'noise.sigma' here: take noise=gaussian or",
     "+model.typo=1": "model has no 'model.typo'",
     "+typo=1": "no key 'typo'",
     "activation=rellu": "did you mean 'relu'?",
@@ -86,6 +109,8 @@ ERRORS = {
     "batch_size=0": "batch_size=0 is impossible",
     "epochs=0": "epochs=0 is impossible",
     "lr=nan": "lr=nan is impossible",
+    "gradient_clip=-1": "gradient_clip=-1 is impossible",
+    "objective=bernoulli output=linear": "needs output=sigmoid",
     "dropout=2": "dropout=2 is impossible",
     "hidden=[500,abc]": "hidden=abc is impossible",
     "depth=7": "hidden=[...] says any other",
@@ -109,11 +134,13 @@ def test_a_mistyped_choice_in_a_sweep_is_one_line_too(main, capfd):
     assert "did you mean 'mlp'?" in capfd.readouterr().err
 
 
-def test_the_traceback_is_there_for_who_asks(main, monkeypatch):
+def test_the_traceback_is_there_for_who_asks(main, monkeypatch, capfd):
     monkeypatch.setenv("AE_LAB_TRACEBACK", "1")
-    with pytest.raises(InstantiationException, match="latent=0") as caught:
-        main(*TINY, "latent=0")
-    assert isinstance(root(caught.value), UserError)
+    for words in (["latent=0"], ["-m", "latent=0,2"]):
+        assert main(*words, *TINY) in (1, 2)
+        told = capfd.readouterr().err
+        assert "Traceback (most recent call last)" in told
+        assert "error: latent=0 is impossible" in told
 
 
 def test_generation_from_a_conditional_run(command, tmp_path):
@@ -186,7 +213,14 @@ def test_history_and_events_are_cut_back_to_the_checkpoint(run):
 
 
 def test_options_of_training_do_what_they_say(run):
-    assert run("early_stopping=1", "epochs=9", "lr=1e-9").metrics["epochs"] < 9
+    stopped = run("early_stopping=1", "epochs=9", "lr=1e-9")
+    assert stopped.metrics["epochs"] < 9
+    [left] = (
+        state
+        for name, state in torch.load(stopped.last, weights_only=True)["callbacks"].items()
+        if "EarlyStopping" in name
+    )
+    assert left["wait_count"] == 1  # so that a run which goes on from here would not
     clipped = run("gradient_clip=1e-6", "weight_decay=0", "trainer.precision=32-true")
     free = run("weight_decay=0", "trainer.precision=32-true")
     assert clipped.metrics["test/mse"] != free.metrics["test/mse"]
@@ -223,26 +257,24 @@ def test_two_processes_train_as_one(command, tmp_path):
     assert "without -m" in refused.stdout
 
 
-def test_interrupting_with_control_c_marks_the_run(tmp_path):
-    import os
-    import signal
-    import subprocess
-    import sys
-    import time
-
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, None), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_marked_and_says_how_to_go_on(sent, code, tmp_path):
     # A suite that runs in a shell's background was told to ignore the signal, and so would the run.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "ae_lab.train", "data=mnist5k", "epochs=500", "logger=none"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
     )
     while not list(tmp_path.glob("outputs/runs/*/checkpoints/last.ckpt")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) != 0
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == code if code else process.returncode != 0
+    assert "the same command goes on" in said
     [run] = runs.find(tmp_path / "outputs")
     assert json.loads((run.path / "status.json").read_text())["state"] == "interrupted"
