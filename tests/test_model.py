@@ -119,7 +119,7 @@ def test_bernoulli_likelihood_is_the_closed_form():
     nats = -(x * p.log() + (1 - x) * (1 - p).log()).sum() / 2
     assert float(BernoulliLikelihood()(out, model)) == pytest.approx(float(nats), rel=1e-5)
     with pytest.raises(UserError, match="output=sigmoid"):
-        BernoulliLikelihood()(out, build("output=linear"))
+        BernoulliLikelihood().check(build("output=linear"))
 
 
 def test_an_objective_is_a_weighted_sum_of_terms_logged_unweighted():
