@@ -269,7 +269,7 @@ def test_a_sweep_in_part_counts_its_whole_seeds_alone():
     test = Difference(**asked, of={"a": 1}, against={"a": 2})
     assert test.numbers(whole) == []
     assert test.numbers(whole + rows(({"a": 2, "b": 2}, near[:2]))) == pytest.approx([0, 0])
-    assert test.p(test.numbers(whole + rows(({"a": 2, "b": 2}, near)))) == (0.5, 0.5)
+    assert test.p(test.numbers(whole + rows(({"a": 2, "b": 2}, near)))) == (1, 1)
     with pytest.raises(UserError, match="ratio: false"):
         test.numbers(rows(({"a": 1}, [0.0])))
 
