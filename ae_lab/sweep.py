@@ -21,9 +21,8 @@ from ae_lab.errors import UserError
 from ae_lab.identity import counts, digest, flat
 from ae_lab.run import Run, write_json
 
-SWEEP = (
-    "AE_LAB_SWEEP"  # tells a sweep's jobs, which may be processes of their own, what they are of
-)
+# Tells a sweep's jobs, which may be processes of their own, what they are of.
+SWEEP = "AE_LAB_SWEEP"
 
 
 def in_sweep() -> bool:
