@@ -9,8 +9,9 @@ c  the usual script: torchvision's ToTensor per image, a DataLoader, a Lightning
    two worker processes
 d  pythae's trainer, with --pythae naming the Python of an environment that holds it
 
-They take turns in one process (d in one of its own), round after round, and the ratios are those
-of one round. Counted is the time of training epochs, validation left out, after one to warm up.
+They take turns in one process (d in one of its own), round after round, a and b epoch by epoch;
+ratios are those of one round. Counted is the time of training epochs, validation left out, after
+one to warm up.
 """
 
 import argparse
@@ -20,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
@@ -52,10 +54,13 @@ def network() -> nn.Sequential:
 
 
 class Clock(pl.Callback):
-    """Seconds of training epochs after the first, checkpoints and logging in, validation out."""
+    """Seconds of training epochs after the first, checkpoints and logging in, validation out.
 
-    def __init__(self) -> None:
-        self.seconds, self.counting = 0.0, False
+    `between` is called before each epoch, and not counted.
+    """
+
+    def __init__(self, between: Callable[[], object] = lambda: None) -> None:
+        self.seconds, self.counting, self.between = 0.0, False, between
 
     def tick(self) -> None:
         now = time.perf_counter()
@@ -63,8 +68,10 @@ class Clock(pl.Callback):
         self.since = now
 
     def on_train_epoch_start(self, trainer, module) -> None:
-        if trainer.current_epoch == 1:
-            self.since, self.counting = time.perf_counter(), True
+        if self.counting:
+            self.tick()
+        self.between()
+        self.since, self.counting = time.perf_counter(), trainer.current_epoch > 0
 
     def on_validation_start(self, trainer, module) -> None:
         self.tick()
@@ -80,7 +87,13 @@ class Clock(pl.Callback):
         return images / self.seconds
 
 
-def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
+def ours(
+    images: ImageSet,
+    batch: int,
+    noise: bool,
+    epochs: int,
+    between: Callable[[], object] = lambda: None,
+) -> float:
     """(a), as a person runs it; the clock is one more callback."""
     with tempfile.TemporaryDirectory() as folder:
         asked = [f"data={images.name}", f"batch_size={batch}", "depth=3", f"latent={LATENT}"]
@@ -89,15 +102,15 @@ def ours(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
         data, model = instantiate(settings.data), instantiate(settings.model)
         run, _ = train.claim(settings, data.images)
         trainer = train.build_trainer(settings, run, step=0)
-        clock = Clock()
+        clock = Clock(between)
         trainer.callbacks.append(clock)
         train.skip_idle_hooks(model, *trainer.callbacks)  # as in a run
         trainer.fit(model, data)
         return clock.rate((epochs - 1) * len(images.train))
 
 
-def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
-    """(b)"""
+def epochs_by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> Iterator[float]:
+    """(b), the seconds of each epoch."""
     device = torch.device(hardware.accelerator("auto"))
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(PRECISION)
     data = images.train.images.flatten(1).to(device)
@@ -106,10 +119,9 @@ def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
     total = epochs * -(-len(data) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-    for epoch in range(epochs):
-        if epoch == 1:
-            synchronise(device)
-            start = time.perf_counter()
+    for _ in range(epochs):
+        synchronise(device)
+        start = time.perf_counter()
         order = torch.randperm(len(data)).to(device)
         for index in order.split(batch):
             clean = data[index].float().div_(255)
@@ -122,8 +134,21 @@ def by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> float:
             scaler.step(optimizer)
             scaler.update()
             schedule.step()
-    synchronise(device)
-    return (epochs - 1) * len(data) / (time.perf_counter() - start)
+        synchronise(device)
+        yield time.perf_counter() - start
+
+
+def by_hand(images: ImageSet, epochs: int, **setting) -> float:
+    """(b)"""
+    _, *seconds = epochs_by_hand(images, epochs=epochs, **setting)
+    return len(seconds) * len(images.train) / sum(seconds)
+
+
+def in_turns(images: ImageSet, epochs: int, **setting) -> tuple[float, float]:
+    """(a) and (b), an epoch of each in turn: a host's speed drifts by more than they differ."""
+    loop, seconds = epochs_by_hand(images, epochs=epochs, **setting), []
+    rate = ours(images, epochs=epochs, between=lambda: seconds.append(next(loop)), **setting)
+    return rate, (epochs - 1) * len(images.train) / sum(seconds[1:])
 
 
 def synchronise(device: torch.device) -> None:
@@ -212,12 +237,14 @@ def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) 
 
 def measure(contenders: dict[str, Callable], rounds: int, **setting) -> dict[str, list[float]]:
     """Samples per second of each contender in each round; the order turns with the rounds."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
+    rates: dict[str, list[float]] = {name: [] for names in contenders for name in names.split()}
+    turns = list(contenders)
     for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            rates[name].append(contenders[name](**setting))
+        turn = number % len(turns)
+        for names in turns[turn:] + turns[:turn]:
+            found = contenders[names](**setting)
+            for name, rate in zip(names.split(), np.atleast_1d(found), strict=True):
+                rates[name].append(float(rate))
     return rates
 
 
@@ -241,6 +268,9 @@ def main() -> None:
     if asked.pythae:
         contenders["d"] = lambda **setting: pythae(**setting, python=asked.pythae)
     contenders = {name: run for name, run in contenders.items() if name in asked.contenders}
+    if {"a", "b"} <= contenders.keys():
+        both: dict[str, Callable] = {"a b": in_turns}
+        contenders = both | {k: run for k, run in contenders.items() if k not in ("a", "b")}
     results = []
     for batch in asked.batches:
         for noise in (False, True):
