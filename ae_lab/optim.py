@@ -67,7 +67,7 @@ def update(group: dict, trained: list[tuple[Tensor, dict[str, Tensor]]]) -> None
         return
     states = [state for _, state in trained]
     steps = [state["step"] for state in states]
-    torch._foreach_add_(steps, 1)
+    torch._foreach_add_(steps, torch.ones(()), alpha=1)  # a plain 1 would be made for each anew
     torch._fused_adamw_(
         [parameter for parameter, _ in trained],
         [parameter.grad for parameter, _ in trained],
