@@ -10,8 +10,8 @@ c  the usual script: torchvision's ToTensor per image, a DataLoader, a Lightning
 d  pythae's trainer, with --pythae naming the Python of an environment that holds it
 
 They take turns in one process (d in one of its own), round after round, a and b epoch by epoch;
-ratios are those of one round. Counted is the time of training epochs, validation left out, after
-one to warm up.
+a ratio is that of two epochs at the same place of the order. Counted is the time of training
+epochs, validation left out, after one of each turn to warm up.
 """
 
 import argparse
@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ from ae_lab.data.images import ImageSet
 
 SIGMA = 0.2
 PRECISION = hardware.precision("auto", "auto", pixels=128 * 784)
+AGAINST = ("b", "c", "c2", "d")
 HIDDEN = (500, 250, 100)
 LATENT = 32
+Rates = dict[str, list[float]]  # samples per second of each contender, epoch by epoch
 
 
 def network() -> nn.Sequential:
@@ -54,24 +57,24 @@ def network() -> nn.Sequential:
 
 
 class Clock(pl.Callback):
-    """Seconds of training epochs after the first, checkpoints and logging in, validation out.
+    """Seconds of each training epoch, checkpoints and logging in, validation out.
 
     `between` is called before each epoch, and not counted.
     """
 
     def __init__(self, between: Callable[[], object] = lambda: None) -> None:
-        self.seconds, self.counting, self.between = 0.0, False, between
+        self.seconds: list[float] = []
+        self.between = between
 
     def tick(self) -> None:
-        now = time.perf_counter()
-        self.seconds += now - self.since if self.counting else 0.0
-        self.since = now
+        if self.seconds:  # else it is the validation before all training
+            self.seconds[-1] += time.perf_counter() - self.since
 
     def on_train_epoch_start(self, trainer, module) -> None:
-        if self.counting:
-            self.tick()
+        self.tick()
         self.between()
-        self.since, self.counting = time.perf_counter(), trainer.current_epoch > 0
+        self.seconds.append(0.0)
+        self.since = time.perf_counter()
 
     def on_validation_start(self, trainer, module) -> None:
         self.tick()
@@ -82,19 +85,20 @@ class Clock(pl.Callback):
     def on_train_end(self, trainer, module) -> None:
         self.tick()
 
-    def rate(self, images: int) -> float:
-        """Images per second, of so many counted."""
-        return images / self.seconds
+
+def rates(seconds: Sequence[float], images: ImageSet) -> list[float]:
+    """Images per second in each epoch but the first."""
+    return [len(images.train) / each for each in seconds[1:]]
 
 
-def ours(
-    images: ImageSet,
-    batch: int,
-    noise: bool,
-    epochs: int,
-    between: Callable[[], object] = lambda: None,
-) -> float:
-    """(a), as a person runs it; the clock is one more callback."""
+def ours(images: ImageSet, batch: int, noise: bool, epochs: int, by_hand: bool) -> Rates:
+    """(a), as a person runs it; the clock is one more callback.
+
+    With `by_hand` (b) too, an epoch of each in turn: a host's speed drifts by more than they
+    differ.
+    """
+    loop, seconds = epochs_by_hand(images, batch, noise, epochs), []
+    clock = Clock(between=lambda: seconds.append(next(loop)) if by_hand else None)
     with tempfile.TemporaryDirectory() as folder:
         asked = [f"data={images.name}", f"batch_size={batch}", "depth=3", f"latent={LATENT}"]
         asked += [f"noise={'gaussian' if noise else 'none'}", f"epochs={epochs}"]
@@ -102,11 +106,11 @@ def ours(
         data, model = instantiate(settings.data), instantiate(settings.model)
         run, _ = train.claim(settings, data.images)
         trainer = train.build_trainer(settings, run, step=0)
-        clock = Clock(between)
         trainer.callbacks.append(clock)
         train.skip_idle_hooks(model, *trainer.callbacks)  # as in a run
         trainer.fit(model, data)
-        return clock.rate((epochs - 1) * len(images.train))
+    found = {"a": rates(clock.seconds, images)}
+    return found | {"b": rates(seconds, images)} if by_hand else found
 
 
 def epochs_by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> Iterator[float]:
@@ -136,19 +140,6 @@ def epochs_by_hand(images: ImageSet, batch: int, noise: bool, epochs: int) -> It
             schedule.step()
         synchronise(device)
         yield time.perf_counter() - start
-
-
-def by_hand(images: ImageSet, epochs: int, **setting) -> float:
-    """(b)"""
-    _, *seconds = epochs_by_hand(images, epochs=epochs, **setting)
-    return len(seconds) * len(images.train) / sum(seconds)
-
-
-def in_turns(images: ImageSet, epochs: int, **setting) -> tuple[float, float]:
-    """(a) and (b), an epoch of each in turn: a host's speed drifts by more than they differ."""
-    loop, seconds = epochs_by_hand(images, epochs=epochs, **setting), []
-    rate = ours(images, epochs=epochs, between=lambda: seconds.append(next(loop)), **setting)
-    return rate, (epochs - 1) * len(images.train) / sum(seconds[1:])
 
 
 def synchronise(device: torch.device) -> None:
@@ -194,8 +185,8 @@ class Script(pl.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) -> float:
-    """(c)"""
+def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) -> Rates:
+    """(c), or with workers (c2)."""
     loader = DataLoader(
         Digits(images, noise),
         batch,
@@ -214,10 +205,10 @@ def usual(images: ImageSet, batch: int, noise: bool, epochs: int, workers: int) 
             enable_model_summary=False,
         )
         trainer.fit(Script(epochs * len(loader)), loader)
-    return clock.rate((epochs - 1) * len(images.train))
+    return {"c2" if workers else "c": rates(clock.seconds, images)}
 
 
-def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) -> float:
+def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) -> Rates:
     """(d), in its own process, since its pins are old."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(images.train.images, Path(folder) / "images.pt")
@@ -229,23 +220,21 @@ def pythae(images: ImageSet, batch: int, noise: bool, epochs: int, python: str) 
             text=True,
             check=False,
         )
-    rates = [line for line in done.stdout.splitlines() if line.startswith("RATE")]
-    if not rates:
+    seconds = [line for line in done.stdout.splitlines() if line.startswith("SECONDS")]
+    if not seconds:
         sys.exit(f"error: pythae could not run: {done.stderr.strip().splitlines()[-1:]}")
-    return float(rates[0].split()[1])
+    return {"d": rates([float(each) for each in seconds[0].split()[1:]], images)}
 
 
-def measure(contenders: dict[str, Callable], rounds: int, **setting) -> dict[str, list[float]]:
-    """Samples per second of each contender in each round; the order turns with the rounds."""
-    rates: dict[str, list[float]] = {name: [] for names in contenders for name in names.split()}
-    turns = list(contenders)
+def measure(contenders: Sequence[Callable[..., Rates]], rounds: int, **setting) -> Rates:
+    """What each contender did, over all rounds; with each round another one begins."""
+    found: Rates = {}
     for number in range(rounds):
-        turn = number % len(turns)
-        for names in turns[turn:] + turns[:turn]:
-            found = contenders[names](**setting)
-            for name, rate in zip(names.split(), np.atleast_1d(found), strict=True):
-                rates[name].append(float(rate))
-    return rates
+        first = number % len(contenders)
+        for contender in (*contenders[first:], *contenders[:first]):
+            for name, values in contender(**setting).items():
+                found.setdefault(name, []).extend(values)
+    return dict(sorted(found.items()))
 
 
 def main() -> None:
@@ -255,34 +244,23 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that holds pythae")
     parser.add_argument("--json", metavar="FILE", help="write every single rate")
-    parser.add_argument("--contenders", nargs="+", default=["a", "b", "c", "c2", "d"])
+    parser.add_argument("--against", nargs="+", default=list(AGAINST), choices=AGAINST)
     asked = parser.parse_args()
+    if asked.rounds < 1 or asked.epochs < 2:
+        parser.error("give at least 1 round and 2 epochs: the first epoch is not counted")
     train.quiet()
     images = instantiate(config.composed().data.source)
-    contenders: dict[str, Callable] = {
-        "a": ours,
-        "b": by_hand,
-        "c": lambda **setting: usual(**setting, workers=0),
-        "c2": lambda **setting: usual(**setting, workers=2),
-    }
-    if asked.pythae:
-        contenders["d"] = lambda **setting: pythae(**setting, python=asked.pythae)
-    contenders = {name: run for name, run in contenders.items() if name in asked.contenders}
-    if {"a", "b"} <= contenders.keys():
-        both: dict[str, Callable] = {"a b": in_turns}
-        contenders = both | {k: run for k, run in contenders.items() if k not in ("a", "b")}
+    contenders = [partial(ours, by_hand="b" in asked.against)]
+    contenders += [
+        partial(usual, workers=n) for name, n in (("c", 0), ("c2", 2)) if name in asked.against
+    ]
+    if asked.pythae and "d" in asked.against:
+        contenders.append(partial(pythae, python=asked.pythae))
     results = []
-    for batch in asked.batches:
-        for noise in (False, True):
-            rates = measure(
-                contenders,
-                asked.rounds,
-                images=images,
-                batch=batch,
-                noise=noise,
-                epochs=asked.epochs,
-            )
-            results.append({"batch": batch, "noise": noise, "rates": rates})
+    for batch, noise in product(asked.batches, (False, True)):
+        setting = {"batch": batch, "noise": noise}
+        found = measure(contenders, asked.rounds, images=images, epochs=asked.epochs, **setting)
+        results.append(setting | {"rates": found})
     report(results, images)
     if asked.json:
         Path(asked.json).write_text(json.dumps(results, indent=1))
@@ -292,15 +270,15 @@ def report(results: list[dict], images: ImageSet) -> None:
     print(
         f"\nMLP [500, 250, 100]-32, {images.title}, {PRECISION} on "
         f"{hardware.accelerator('auto')}, {torch.get_num_threads()} threads. "
-        "Training samples/s: median; a/x: median of the rounds' ratios [lowest, highest]."
+        "Training samples/s: median over epochs; a/x: median over pairs of epochs [quartiles]."
     )
     for result in results:
-        rates = result["rates"]
+        found = result["rates"]
         print(f"batch {result['batch']}, {'Gaussian noise' if result['noise'] else 'no noise'}")
-        for name, values in rates.items():
-            ratios = sorted(a / x for a, x in zip(rates["a"], values, strict=True))
-            middle = statistics.median(ratios)
-            shown = f"a/{name} {middle:5.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        for name, values in found.items():
+            ratios = [a / x for a, x in zip(found["a"], values, strict=True)]
+            low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+            shown = f"a/{name} {middle:5.2f} [{low:.2f}, {high:.2f}]"
             print(f"  {name:3s}{statistics.median(values):12,.0f}   {shown if name != 'a' else ''}")
 
 

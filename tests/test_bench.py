@@ -1,0 +1,19 @@
+"""The benchmark runs, and pairs what it compares."""
+
+import json
+
+from ae_lab import bench
+
+
+def test_every_epoch_of_this_framework_has_one_of_the_loop_beside_it(tmp_path, monkeypatch, capsys):
+    written = tmp_path / "rates.json"
+    words = "--against b --batches 512 --rounds 2 --epochs 2".split()
+    monkeypatch.setenv("AE_LAB_AUTO_DATA", "no")  # the embedded subset
+    monkeypatch.setattr("sys.argv", ["bench", *words, "--json", str(written)])
+    bench.main()
+    results = json.loads(written.read_text())
+    assert [result["noise"] for result in results] == [False, True]
+    for result in results:
+        assert {name: len(rates) for name, rates in result["rates"].items()} == {"a": 2, "b": 2}
+        assert min(rate for rates in result["rates"].values() for rate in rates) > 0
+    assert capsys.readouterr().out.count("a/b ") == 2
