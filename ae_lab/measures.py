@@ -5,12 +5,10 @@ them as of any metric. None stands for what a run does not have.
 """
 
 import math
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -22,7 +20,7 @@ from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError, choose
 from ae_lab.judge import compare
 from ae_lab.metrics import psnr
-from ae_lab.restore import check_data, restore
+from ae_lab.restore import once, restore
 from ae_lab.run import Run
 from ae_lab.samplers import by_name
 
@@ -66,24 +64,6 @@ def settled(run: Run, within: float = 0.05, of: str = "val/mse") -> float:
 def gain(run: Run) -> float:
     """By how many dB the reconstructions are nearer to the clean test images than the noisy are."""
     return run.metrics["test/psnr"] - seen_psnr(run)
-
-
-_known: dict[tuple, float] = {}
-
-
-def once(run: Run, compute: Callable[[ImageData], float], *more) -> float:
-    """What depends on the run's data and noise alone, worked out once a process.
-
-    Raises:
-        UserError: the data is not what the run was made from.
-    """
-    noise = OmegaConf.to_yaml(run.config.noise, resolve=True)
-    key = (run.record["data"]["fingerprint"], run.config.data.get("binary"), noise, *more)
-    if key not in _known:
-        data = instantiate(run.config.data)
-        check_data(run, data)
-        _known[key] = compute(data)
-    return _known[key]
 
 
 def seen_psnr(run: Run) -> float:

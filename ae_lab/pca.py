@@ -4,11 +4,10 @@ from functools import cache
 from math import prod
 
 import torch
-from hydra.utils import instantiate
 
 from ae_lab.data.images import pixels
-from ae_lab.identity import flat
-from ae_lab.restore import check_data
+from ae_lab.data.module import ImageData
+from ae_lab.restore import once
 from ae_lab.run import Run
 
 SMALL = 2000  # pixels, all channels, of an image whose every component is found
@@ -17,13 +16,11 @@ MOST_IMAGES = 10_000  # that it is then fitted on
 
 
 class PCA:
-    """Fitted on a run's clean training images, judged on its test images as the run sees them."""
+    """Fitted on clean training images, judged on test images as a model sees them."""
 
-    def __init__(self, run: Run):
+    def __init__(self, data: ImageData):
         from sklearn.decomposition import PCA as Decomposition
 
-        data = instantiate(run.config.data)
-        check_data(run, data)
         train, batch = data.split("train"), data.evaluated("test")
         self.clean, self.seen = batch.clean.flatten(1), batch.seen.flatten(1)
         small = batch.clean[0].numel() <= SMALL
@@ -50,9 +47,6 @@ class PCA:
         return float((restored - self.clean).square().mean())
 
 
-_fitted: dict[str, PCA] = {}
-
-
 def pca_mse(run: Run) -> float | None:
     """The test MSE of PCA with as many components as values reach the run's decoder.
 
@@ -64,8 +58,4 @@ def pca_mse(run: Run) -> float | None:
     passed = int(run.metrics.get("passed", run.settings["latent"]))
     if passed > (MOST if (size := prod(run.config.data.shape)) > SMALL else size):
         return None
-    binary = run.config.data.get("binary")  # which older runs' configurations do not have
-    key = str([run.record["data"], binary, sorted(flat(run.config.noise).items())])
-    if key not in _fitted:
-        _fitted[key] = PCA(run)
-    return _fitted[key].mse(passed)
+    return once(run, PCA, "pca").mse(passed)

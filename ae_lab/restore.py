@@ -1,7 +1,9 @@
 """A finished run as a model again, with its data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from hydra.utils import instantiate
@@ -11,10 +13,13 @@ from ae_lab.autoencoder import Autoencoder, Pass
 from ae_lab.data.images import Batch, EvalLoader, Split
 from ae_lab.data.module import ImageData
 from ae_lab.errors import UserError
+from ae_lab.identity import digest, flat
 from ae_lab.noise import Noise
 from ae_lab.randomness import generator
 from ae_lab.run import Run
 from ae_lab.samplers import Normal, Prior, Sampler
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -152,6 +157,25 @@ def check_data(run: Run, data: ImageData) -> None:
             f"{run.path} was trained on {run.record['data']['title']}, which is not what "
             f"its configuration finds now ({data.images.title}): set AE_LAB_DATA as it was then"
         )
+
+
+_known: dict[str, Any] = {}
+
+
+def once(run: Run, compute: Callable[[ImageData], T], *more: str | int) -> T:
+    """What the run's images as its model sees them decide alone, worked out once a process; `more`
+    names it.
+
+    Raises:
+        UserError: the data is not what the run was made from.
+    """
+    binary = run.config.data.get("binary")  # which older runs' configurations do not have
+    key = digest([run.record["data"]["fingerprint"], binary, flat(run.config.noise), more])
+    if key not in _known:
+        data = instantiate(run.config.data)
+        check_data(run, data)
+        _known[key] = compute(data)
+    return _known[key]
 
 
 def restore(run: Run, data: DictConfig | None = None, noise: DictConfig | None = None) -> Restored:

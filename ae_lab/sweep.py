@@ -136,10 +136,11 @@ def refuse_several_devices(devices: object) -> None:
     Raises:
         UserError: a sweep's job asks for more than one device.
     """
-    there = torch.cuda.device_count()
-    several = devices == "auto" and there > 1
-    one = str(devices) in ("1", "auto") or (isinstance(devices, ListConfig) and len(devices) == 1)
-    if in_sweep() and (several or not one):
+    if devices == "auto":
+        several = torch.cuda.device_count() > 1
+    else:
+        several = len(devices) > 1 if isinstance(devices, ListConfig) else str(devices) != "1"
+    if several and in_sweep():
         raise UserError(
             f"trainer.devices={devices} in a sweep: a job on several devices is started as a run "
             "of its own, without -m"

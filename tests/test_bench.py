@@ -7,7 +7,7 @@ from ae_lab import bench
 
 def test_every_epoch_of_this_framework_has_one_of_the_loop_beside_it(tmp_path, monkeypatch, capsys):
     written = tmp_path / "rates.json"
-    words = "--against b --batches 512 --rounds 2 --epochs 2".split()
+    words = ["--against", "b", "--batches", "512", "--rounds", "2", "--epochs", "2"]
     monkeypatch.setenv("AE_LAB_AUTO_DATA", "no")  # the embedded subset
     monkeypatch.setattr("sys.argv", ["bench", *words, "--json", str(written)])
     bench.main()
