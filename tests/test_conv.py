@@ -146,3 +146,12 @@ def test_parts_that_do_not_fit_are_refused_before_training(asked, hint):
     with pytest.raises(Exception, match=hint) as refused:
         build(*asked)
     assert isinstance(config.root(refused.value), UserError)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("latent", [4, 64])
+def test_training_starts_where_a_tanh_has_a_gradient(family, latent):
+    models = [build(f"model={family}", f"latent={latent}", f"seed={seed}") for seed in range(5)]
+    raw = torch.cat([model(batch_of(16)).raw for model in models])
+    assert (raw.abs() > 3).float().mean() < 0.001  # tanh' is .01 there
+    assert raw.std() < 1

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ae_lab.errors import UserError, choose, whole
 from ae_lab.nets.layers import activation as make_activation
+from ae_lab.nets.layers import doubling
 
 NORMS = {"none": None, "batch": nn.BatchNorm2d, "layer": lambda channels: nn.GroupNorm(1, channels)}
 DOWN = {"stride": 2, "pool": 1}  # the stride of the convolution
@@ -148,7 +149,7 @@ class ConvDecoder(nn.Module):
             layer = (
                 nn.Conv2d(inputs, outputs, 3, padding=1)
                 if self.unpools
-                else nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1)
+                else doubling(inputs, outputs)
             )
             rest = finish(outputs, activation, norm) if number < len(ends) - 1 else []
             self.stages.append(nn.Sequential(layer, *rest))

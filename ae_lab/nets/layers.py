@@ -1,5 +1,6 @@
 """What every family of nets shares: activations, the map from raw values to pixels, labels."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -66,6 +67,21 @@ def linear(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
+    return layer
+
+
+def doubling(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """A 3×3 transposed convolution that doubles height and width.
+
+    Its weights and biases start uniform within ±1/√n, n = inputs·9/4 being how many values reach an
+    output on average, as those of PyTorch's other convolutions do. PyTorch takes n = outputs·9 for
+    this one, so that few channels start many times too large and saturate a tanh, which then
+    has no gradient.
+    """
+    layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+    bound = 1 / math.sqrt(inputs * 9 / 4)
+    for weights in layer.parameters():
+        nn.init.uniform_(weights, -bound, bound)
     return layer
 
 
