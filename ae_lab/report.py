@@ -1,7 +1,9 @@
 """Figures and tables of a study: `python -m ae_lab.report [study or sweep folder]`.
 
 What is drawn is said by `figures:`, one `_target_` each: a function of runs that returns a
-matplotlib Figure, a table (`ae_lab.sheets.Sheet`), or None where the runs have nothing to show.
+matplotlib Figure, a table (`ae_lab.sheets.Sheet`), or None where the runs have nothing to show. Its
+arguments `by`, `column`, `colour` and `factors` name settings of the runs, `x`, `y`, `columns` and
+`baseline` their numbers.
 `--all` makes the page of all studies, `--keep` keeps a study's numbers with the project.
 """
 
@@ -15,13 +17,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab import config, grids
-from ae_lab.errors import UserError
+from ae_lab.errors import UserError, nearest
 from ae_lab.plots import STYLE, finding, save
 from ae_lab.results import keep, kept
 from ae_lab.runs import data_title
 from ae_lab.sheets import Sheet
 from ae_lab.study import FOLDER, RESULTS, Study, find, names
 from ae_lab.train import quiet
+
+SETTINGS = ("by", "column", "colour", "factors")
+NUMBERS = ("x", "y", "columns", "baseline")
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,13 @@ def draw(study: Study, target: Path) -> list[Drawn]:
     """Make each figure of a study: plots as PNG and SVG, tables as CSV and LaTeX.
 
     Raises:
-        UserError: no run of it is done.
+        UserError: no run of it is done, or a figure asks for what no run has.
     """
     if not study.runs:
         how = f": python -m ae_lab.train experiments={study.name}" if study.name in names() else ""
         raise UserError(f"no run of {study.name} is done: there is nothing to draw. Run it{how}")
+    for entry in study.figures:
+        check(entry, study)
     study.measure()
     drawn = []
     with matplotlib.rc_context(STYLE):
@@ -51,6 +58,26 @@ def draw(study: Study, target: Path) -> list[Drawn]:
             if files := made(study, entry, stem):
                 drawn.append(files)
     return drawn
+
+
+def check(entry: DictConfig, study: Study) -> None:
+    """See that the settings and the numbers that a figure names are known of one run at least.
+
+    Raises:
+        UserError: one is not.
+    """
+    settings = {key for run in study.runs for key in run.settings}
+    rows = [row for run in study.runs for row in (run.metrics, *run.history[:1])]
+    numbers = settings.union(study.measures, *rows)
+    for key in (*SETTINGS, *NUMBERS):
+        asked, known = entry.get(key) or (), settings if key in SETTINGS else numbers
+        for name in [asked] if isinstance(asked, str) else asked:
+            if name not in known:
+                raise UserError(
+                    f"figures: {kind(entry)} has {key}: {name}, and no run has a "
+                    f"{'setting' if key in SETTINGS else 'number'} of that name: "
+                    f"{nearest(name, known)}"
+                )
 
 
 def kind(entry: DictConfig) -> str:

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
@@ -272,6 +273,17 @@ def test_a_sweep_in_part_counts_its_whole_seeds_alone():
     assert test.p(test.numbers(whole + rows(({"a": 2, "b": 2}, near)))) == (1, 1)
     with pytest.raises(UserError, match="ratio: false"):
         test.numbers(rows(({"a": 1}, [0.0])))
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    [{"x": "latnt", "y": "m"}, {"y": "test/mse"}, {"columns": {"m": ".2f"}, "by": ["a"]}],
+)
+def test_a_figure_that_names_what_no_run_has_is_refused(mistyped, tmp_path):
+    figures = [OmegaConf.create({"_target_": "ae_lab.plots.curve", **mistyped})]
+    runs = rows(({"latent": 2}, [1.0]), ({"latent": 5}, [0.5]))
+    with pytest.raises(UserError, match=r"no run has a .* of that name: (did you|choose)"):
+        report.draw(study.Study("s", figures, OmegaConf.create({}), runs=runs), tmp_path)
 
 
 def test_numbers_kept_do_not_become_fewer(command):
