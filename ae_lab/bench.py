@@ -39,7 +39,7 @@ from ae_lab.data.images import ImageSet
 
 SIGMA = 0.2
 PRECISION = hardware.precision("auto", "auto", pixels=128 * 784)
-AGAINST = ("b", "c", "c2", "d")
+AGAINST = ("b", "c", "c2")
 HIDDEN = (500, 250, 100)
 LATENT = 32
 Rates = dict[str, list[float]]  # samples per second of each contender, epoch by epoch
@@ -242,9 +242,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=4, help="of each turn, the first not counted")
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--pythae", metavar="PYTHON", help="of an environment that holds pythae")
+    parser.add_argument("--against", nargs="*", default=list(AGAINST), choices=AGAINST)
+    parser.add_argument(
+        "--pythae", metavar="PYTHON", help="and against d: of an environment that holds pythae"
+    )
     parser.add_argument("--json", metavar="FILE", help="write every single rate")
-    parser.add_argument("--against", nargs="+", default=list(AGAINST), choices=AGAINST)
     asked = parser.parse_args()
     if asked.rounds < 1 or asked.epochs < 2:
         parser.error("give at least 1 round and 2 epochs: the first epoch is not counted")
@@ -254,7 +256,7 @@ def main() -> None:
     contenders += [
         partial(usual, workers=n) for name, n in (("c", 0), ("c2", 2)) if name in asked.against
     ]
-    if asked.pythae and "d" in asked.against:
+    if asked.pythae:
         contenders.append(partial(pythae, python=asked.pythae))
     results = []
     for batch, noise in product(asked.batches, (False, True)):
