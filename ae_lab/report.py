@@ -10,6 +10,7 @@ arguments `by`, `column`, `colour` and `factors` name settings of the runs, `x`,
 import argparse
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -48,8 +49,7 @@ def draw(study: Study, target: Path) -> list[Drawn]:
     if not study.runs:
         how = f": python -m ae_lab.train experiments={study.name}" if study.name in names() else ""
         raise UserError(f"no run of {study.name} is done: there is nothing to draw. Run it{how}")
-    for entry in study.figures:
-        check(entry, study)
+    check_figures(study)
     study.measure()
     drawn = []
     with matplotlib.rc_context(STYLE):
@@ -60,8 +60,8 @@ def draw(study: Study, target: Path) -> list[Drawn]:
     return drawn
 
 
-def check(entry: DictConfig, study: Study) -> None:
-    """See that the settings and the numbers that a figure names are known of one run at least.
+def check_figures(study: Study) -> None:
+    """See that the settings and the numbers that figures name are known of one run at least.
 
     Raises:
         UserError: one is not.
@@ -69,7 +69,7 @@ def check(entry: DictConfig, study: Study) -> None:
     settings = {key for run in study.runs for key in run.settings}
     rows = [row for run in study.runs for row in (run.metrics, *run.history[:1])]
     numbers = settings.union(study.measures, *rows)
-    for key in (*SETTINGS, *NUMBERS):
+    for entry, key in product(study.figures, (*SETTINGS, *NUMBERS)):
         asked, known = entry.get(key) or (), settings if key in SETTINGS else numbers
         for name in [asked] if isinstance(asked, str) else asked:
             if name not in known:
