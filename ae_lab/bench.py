@@ -251,6 +251,7 @@ def main() -> None:
     if asked.rounds < 1 or asked.epochs < 2:
         parser.error("give at least 1 round and 2 epochs: the first epoch is not counted")
     train.quiet()
+    hardware.huge_pages()  # as `train` does, and for (b) and (c) too: they share the process
     images = instantiate(config.composed().data.source)
     contenders = [partial(ours, by_hand="b" in asked.against)]
     contenders += [

@@ -1,4 +1,9 @@
-"""What the machine can do: the precision that `trainer.precision=auto` stands for."""
+"""What the machine can do: the precision of `trainer.precision=auto`, large pages of memory."""
+
+import ctypes
+import functools
+import mmap
+import sys
 
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
@@ -41,3 +46,35 @@ def precision(asked: str, accelerator_asked: str, pixels: int) -> str:
     if native_bf16(kind) and (kind == "cuda" or pixels >= SMALLEST_CPU_BATCH):
         return "bf16-mixed"
     return "16-mixed" if kind == "cuda" else "32-true"
+
+
+@functools.cache
+def huge_pages(room: int = 1 << 29) -> bool:
+    """Have the tensors of this process lie in pages of 2 MiB: whether Linux agreed.
+
+    A step on a CPU takes and frees tensors of megabytes, and to find 4 KiB pages by the hundred
+    costs 2 to 7 per cent of it. Here the heap grows by `room` bytes at once, which take no memory
+    until they are used, asks for large pages for them, and keeps what is freed; arrays of 32 MiB
+    and more stay outside. Systems without glibc are left as they are.
+
+    Source: mallopt(3), madvise(2).
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        return False
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    end_of_heap = ctypes.CFUNCTYPE(pointer, ctypes.c_ssize_t)(("sbrk", libc))
+    allocate = ctypes.CFUNCTYPE(pointer, size)(("malloc", libc))
+    free = ctypes.CFUNCTYPE(None, pointer)(("free", libc))
+    advise = ctypes.CFUNCTYPE(ctypes.c_int, pointer, size, ctypes.c_int)(("madvise", libc))
+    trim_threshold, top_pad, mmap_threshold, largest = -1, -2, -3, 1 << 25  # of malloc.h
+    for option, value in (
+        (trim_threshold, 2**31 - 1),
+        (top_pad, room),
+        (mmap_threshold, largest),
+    ):
+        libc.mallopt(option, value)
+    start = -(-end_of_heap(0) // mmap.PAGESIZE) * mmap.PAGESIZE
+    free(allocate(largest - mmap.PAGESIZE))  # more than is left at the heap's end: it grows
+    grown = end_of_heap(0) - start
+    return grown > 0 and advise(start, grown, mmap.MADV_HUGEPAGE) == 0

@@ -51,6 +51,7 @@ def train(config: DictConfig) -> Run:
         UserError: it cannot be done as asked; nothing was written.
         RunFailed: it had started; what it saved is kept.
     """
+    hardware.huge_pages()
     configuration.check(config)
     whole("epochs", config.epochs)
     sweep.refuse_several_devices(config.trainer.devices)
