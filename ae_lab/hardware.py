@@ -53,7 +53,7 @@ def huge_pages(room: int = 1 << 29) -> bool:
     """Have the tensors of this process lie in pages of 2 MiB: whether Linux agreed.
 
     A step on a CPU takes and frees tensors of megabytes, and to find 4 KiB pages by the hundred
-    costs 2 to 7 per cent of it. Here the heap grows by `room` bytes at once, which take no memory
+    costs 1 to 7 per cent of it. Here the heap grows by `room` bytes at once, which take no memory
     until they are used, asks for large pages for them, and keeps what is freed; arrays of 32 MiB
     and more stay outside. Systems without glibc are left as they are.
 
