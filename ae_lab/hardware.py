@@ -49,13 +49,13 @@ def precision(asked: str, accelerator_asked: str, pixels: int) -> str:
 
 
 @functools.cache
-def huge_pages(room: int = 1 << 29) -> bool:
+def huge_pages() -> bool:
     """Have the tensors of this process lie in pages of 2 MiB: whether Linux agreed.
 
     A step on a CPU takes and frees tensors of megabytes, and to find 4 KiB pages by the hundred
-    costs 1 to 7 per cent of it. Here the heap grows by `room` bytes at once, which take no memory
-    until they are used, asks for large pages for them, and keeps what is freed; arrays of 32 MiB
-    and more stay outside. Systems without glibc are left as they are.
+    costs 1 to 7 per cent of it. Here the heap grows by 512 MiB at once, which take no memory until
+    they are used, asks for large pages for them, and keeps what is freed; arrays of 32 MiB and more
+    stay outside. Systems without glibc are left as they are.
 
     Source: mallopt(3), madvise(2).
     """
@@ -68,12 +68,9 @@ def huge_pages(room: int = 1 << 29) -> bool:
     free = ctypes.CFUNCTYPE(None, pointer)(("free", libc))
     advise = ctypes.CFUNCTYPE(ctypes.c_int, pointer, size, ctypes.c_int)(("madvise", libc))
     trim_threshold, top_pad, mmap_threshold, largest = -1, -2, -3, 1 << 25  # of malloc.h
-    for option, value in (
-        (trim_threshold, 2**31 - 1),
-        (top_pad, room),
-        (mmap_threshold, largest),
-    ):
-        libc.mallopt(option, value)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 1 << 29)
+    libc.mallopt(mmap_threshold, largest)
     start = -(-end_of_heap(0) // mmap.PAGESIZE) * mmap.PAGESIZE
     free(allocate(largest - mmap.PAGESIZE))  # more than is left at the heap's end: it grows
     grown = end_of_heap(0) - start
