@@ -1,0 +1,100 @@
+"""Digests of tiny runs of every family, objective and noise: `python -m tests.digests FILE`.
+
+Writes FILE if it is not there, else compares with it. Weights and metrics are compared to the bit, so a file
+is good for one machine and one version of torch. A change of structure must leave all of them as they are.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+DIGITS = ["data=mnist5k", "data.limit=320", "batch_size=64", "hidden=[32,16]", "latent=6"]
+PHOTOS = ["data=photos64", "data.limit=96", "batch_size=16", "hidden=[4,8,8]", "latent=4"]
+UNET = ["data=photos64", "data.limit=48", "batch_size=16", "depth=2", "latent=16"]
+SMALL_UNET = [*UNET, "model.encoder.width=8", "model.encoder.blocks_per_stage=1"]
+CASES = {
+    "mlp": DIGITS,
+    "mlp, dropout, norm, shift": [*DIGITS, "dropout=0.1", "norm=batch", "data.shift=1"],
+    "mlp, labels": [*DIGITS, "conditional=true", "condition_encoder=true"],
+    "mlp, photographs": [*PHOTOS[:3], "latent=8", "data.flip=true"],
+    "mlp, tanh output": [*DIGITS, "output=tanh", "activation=tanh", "norm=layer"],
+    "mlp, bernoulli": [*DIGITS, "objective=bernoulli"],
+    "mlp, psnr": [*DIGITS, "objective=psnr", "noise=gaussian"],
+    "mlp, gaussian": [*DIGITS, "noise=gaussian", "noise.sigma=[0.05,0.3]"],
+    "mlp, salt_pepper": [*DIGITS, "noise=salt_pepper"],
+    "mlp, speckle": [*DIGITS, "noise=speckle", "noise.clip=false"],
+    "mlp, mixed": [*DIGITS, "noise=mixed"],
+    "mlp, clip, constant": [*DIGITS, "gradient_clip=0.5", "scheduler=constant"],
+    "preset strong": [*DIGITS[:2], "preset=strong", "latent=2", "hidden=[32,16]"],
+    "vae": [*DIGITS, "model=vae"],
+    "vae, kl": [*DIGITS, "model=vae", "data.binary=true", "objective.kl.weight=2",
+                "objective.kl.warmup=0.5", "objective.kl.free=0.1"],
+    "iwae": [*DIGITS, "model=iwae"],
+    "cvae": [*DIGITS, "model=cvae", "model.bottleneck.prior=label"],
+    "ladder_vae": [*DIGITS, "model=ladder_vae"],
+    "cnn": [*PHOTOS, "model=cnn"],
+    "cnn, digits, gaussian": [*DIGITS[:3], "latent=6", "hidden=[4,8]", "model=cnn", "noise=gaussian"],
+    "cnn_unpool": [*PHOTOS, "model=cnn_unpool"],
+    "cnn_skip": [*PHOTOS, "model=cnn_skip", "noise=speckle"],
+    "cnn_vae": [*PHOTOS, "model=cnn_vae"],
+    "cnn_iwae": [*PHOTOS, "model=cnn_iwae"],
+    "cnn_cvae": [*PHOTOS, "model=cnn_cvae"],
+    "cnn_ladder_vae": [*PHOTOS, "model=cnn_ladder_vae", "lr=0.0001"],
+    "unet": [*SMALL_UNET, "model=unet", "model.encoder.attention=true"],
+    "preset denoise": [*SMALL_UNET, "preset=denoise", "noise=gaussian"],
+    "preset line": [*PHOTOS[:4], "preset=line/dense128_unpool", "latent=8"],
+}  # fmt: skip
+SAME = ["epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none"]
+SAME += ["trainer.enable_progress_bar=false"]
+
+
+def digest(words: list[str], outputs: Path) -> dict[str, object]:
+    """Train one run; a digest of its last weights, and its test metrics."""
+    from ae_lab import train
+
+    sys.argv = ["ae_lab.train", *words, *SAME, f"paths.outputs={outputs}"]
+    try:
+        train.main()
+    finally:
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+    [folder] = outputs.glob("runs/*")
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    content = blake2b(digest_size=12)
+    for value in state.values():
+        content.update(value.contiguous().numpy().tobytes())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    shown = {key: metrics[key] for key in sorted(metrics) if key.startswith(("test/", "val/"))}
+    return {"weights": content.hexdigest(), **shown}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.digests")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {}
+    for name in asked.only:
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = digest(CASES[name], Path(folder))
+    if not asked.file.is_file():
+        asked.file.write_text(json.dumps(found, indent=1) + "\n")
+        return
+    wanted = json.loads(asked.file.read_text())
+    differing = [name for name in found if found[name] != wanted[name]]
+    for name in differing:
+        print(f"DIFFERENT {name}\n  {wanted[name]}\n  {found[name]}")
+    print(f"{len(found)} runs, {len(found) - len(differing)} the same to the bit")
+    sys.exit(bool(differing))
+
+
+if __name__ == "__main__":
+    main()
