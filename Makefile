@@ -43,10 +43,10 @@ report: $(INSTALLED)  ## the page of all studies and claims: outputs/report/inde
 	$(PY) -m ae_lab.report --all
 
 bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script
-	$(PY) -m ae_lab.bench
+	$(PY) -m tests.benchmarks.training_speed
 
 kills: $(INSTALLED)  ## 30 seeded SIGKILLs: the survivors' tensors are bitwise those of an undisturbed run
-	$(PY) -m tests.kills
+	$(PY) -m tests.benchmarks.kills
 
 clean:           ## remove .venv (runs in outputs/ stay)
 	rm -rf .venv

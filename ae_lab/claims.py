@@ -26,13 +26,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.stats import t as student
 
-from ae_lab import config
-from ae_lab.errors import UserError, choose
-from ae_lab.results import Runs, kept
-from ae_lab.runs import print_wide, select
-from ae_lab.seeds import by_seed, interval
-from ae_lab.sheets import Sheet
-from ae_lab.study import FOLDER, RESULTS, study
+from ae_lab.core import command
+from ae_lab.core.console import print_table
+from ae_lab.core.errors import UserError, check_choice
+from ae_lab.reporting.experiments import FOLDER, RESULTS, study
+from ae_lab.reporting.statistics import by_seed, interval
+from ae_lab.reporting.tables import Sheet
+from ae_lab.tracking.registry import select
+from ae_lab.tracking.saved_results import Runs, kept
 from ae_lab.train import quiet
 
 LEVEL = 0.05
@@ -81,7 +82,7 @@ class Test:
         """One-sided p-values: for d to lie on the side that is claimed, and on the other."""
         if len(d) < 2:
             return 1.0, 1.0
-        side = choose("claimed", self.claimed, {"above": 1, "below": -1})
+        side = check_choice("claimed", self.claimed, {"above": 1, "below": -1})
         variance = stdev(d) ** 2 + self.resolution**2 / 12
         if not variance:  # which says nothing of how d scatters
             return 1.0, 1.0
@@ -228,7 +229,7 @@ def main() -> None:
     try:
         made = sheet(audit(evidence(asked.outputs and Path(asked.outputs))), "Do the claims hold?")
     except Exception as error:
-        sys.exit(config.say(error))
+        sys.exit(command.print_error(error))
     if asked.markdown:
         print(made.markdown(), end="")
         return
@@ -237,7 +238,7 @@ def main() -> None:
         drawn.add_column(heading, overflow="fold")
     for row in made.rows:
         drawn.add_row(*row)
-    print_wide(drawn)
+    print_table(drawn)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Figures and tables of a study: `python -m ae_lab.report [study or sweep folder]`.
 
 What is drawn is said by `figures:`, one `_target_` each: a function of runs that returns a
-matplotlib Figure, a table (`ae_lab.sheets.Sheet`), or None where the runs have nothing to show. Its
+matplotlib Figure, a table (`ae_lab.reporting.tables.Sheet`), or None where the runs have nothing to show. Its
 arguments `by`, `column`, `colour` and `factors` name settings of the runs, `x`, `y`, `columns` and
 `baseline` their numbers.
 `--all` makes the page of all studies, `--keep` keeps a study's numbers with the project.
@@ -17,13 +17,14 @@ import matplotlib
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ae_lab import config, grids
-from ae_lab.errors import UserError, nearest
-from ae_lab.plots import STYLE, finding, save
-from ae_lab.results import keep, kept
-from ae_lab.runs import data_title
-from ae_lab.sheets import Sheet
-from ae_lab.study import FOLDER, RESULTS, Study, find, names
+from ae_lab.core import command
+from ae_lab.core.errors import UserError, suggest
+from ae_lab.reporting import image_figures as grids
+from ae_lab.reporting.experiments import FOLDER, RESULTS, Study, find, names
+from ae_lab.reporting.plots import STYLE, finding, save
+from ae_lab.reporting.tables import Sheet
+from ae_lab.tracking.registry import data_title
+from ae_lab.tracking.saved_results import keep, kept
 from ae_lab.train import quiet
 
 SETTINGS = ("by", "column", "colour", "factors")
@@ -76,7 +77,7 @@ def check_figures(study: Study) -> None:
                 raise UserError(
                     f"figures: {kind(entry)} has {key}: {name}, and no run has a "
                     f"{'setting' if key in SETTINGS else 'number'} of that name: "
-                    f"{nearest(name, known)}"
+                    f"{suggest(name, known)}"
                 )
 
 
@@ -154,7 +155,7 @@ def main() -> None:
     outputs = Path(asked.outputs)
     try:
         if asked.all:
-            from ae_lab.page import page
+            from ae_lab.reporting.page import page
 
             print(f"The report: {page(outputs)}")
             return
@@ -172,7 +173,7 @@ def main() -> None:
         if asked.keep:
             print(*keep(study.runs, RESULTS.resolve(), study.name), sep="\n")
     except Exception as error:
-        sys.exit(config.say(error))
+        sys.exit(command.print_error(error))
     print(f"Training curves, images, codes: tensorboard --logdir {outputs}")
 
 

@@ -2,9 +2,9 @@
 
 from hydra.utils import instantiate
 
-from ae_lab import config
+from ae_lab.core import configuration
 
 
 def build(*overrides: str):
     """The model that these overrides stand for."""
-    return instantiate(config.composed(["data=mnist5k", *overrides]).model)
+    return instantiate(configuration.compose(["data=mnist5k", *overrides]).model)

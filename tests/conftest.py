@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from ae_lab import config
 from ae_lab import train as train_module
-from ae_lab.run import Run
+from ae_lab.core import configuration
+from ae_lab.tracking.run import Run
 from ae_lab.train import quiet, train
 
 torch.set_num_threads(1)
@@ -34,7 +34,7 @@ def run(tmp_path):
     """Compose a configuration and train it: `run("latent=3")` → Run."""
 
     def _run(*overrides: str, config_name: str = "config") -> Run:
-        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
             outputs = f"paths.outputs={tmp_path / 'outputs'}"
             return train(compose(config_name, overrides=[outputs, *SMALL, *overrides]))
 

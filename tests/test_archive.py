@@ -11,11 +11,12 @@ from typing import ClassVar
 
 import pytest
 
-from ae_lab.data import archive, coco_files
-from ae_lab.data.archive import obtain_archive, unpack
-from ae_lab.data.coco import coco
-from ae_lab.data.download import DownloadFailed
-from ae_lab.errors import UserError
+from ae_lab.core.errors import UserError
+from ae_lab.data.preparation import archive
+from ae_lab.data.preparation.archive import obtain_archive, unpack
+from ae_lab.data.preparation.download import DownloadFailed
+from ae_lab.data.sources import coco_files
+from ae_lab.data.sources.coco import coco
 from tests.tiny_coco import write_coco
 
 DATA = bytes(range(256)) * 4000

@@ -2,7 +2,7 @@
 
 import json
 
-from ae_lab import bench
+from tests.benchmarks import training_speed as bench
 
 
 def test_every_epoch_of_this_framework_has_one_of_the_loop_beside_it(tmp_path, monkeypatch, capsys):

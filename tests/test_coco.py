@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from ae_lab.data import decode as decoding
-from ae_lab.data import photos
-from ae_lab.data.coco import coco
-from ae_lab.data.decode import Undecodable, decode
-from ae_lab.data.folder import folder
+from ae_lab.core.errors import UserError
 from ae_lab.data.images import SPLITS, ImageSet
-from ae_lab.errors import UserError
+from ae_lab.data.preparation import decode as decoding
+from ae_lab.data.preparation.decode import Undecodable, decode
+from ae_lab.data.sources import photos
+from ae_lab.data.sources.coco import coco
+from ae_lab.data.sources.folder import folder
 from tests.tiny_coco import IDS, picture, write_annotations, write_coco
 
 SIZE = 16

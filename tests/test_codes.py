@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from ae_lab.codes import by_pca, by_tsne, measure, principal
+from ae_lab.evaluation.latents import by_pca, by_tsne, measure, principal
 
 
 def clouds(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

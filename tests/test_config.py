@@ -8,15 +8,16 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ae_lab import config, study
+from ae_lab.core import configuration
 from ae_lab.data.images import Batch
-from ae_lab.identity import flat
+from ae_lab.reporting import experiments as study
+from ae_lab.tracking.identity import flat
 from tests.conftest import SMALL
 from tests.tiny_coco import write_coco
 
 FILES = sorted(
-    path.relative_to(config.CONF).with_suffix("")
-    for path in config.CONF.glob("*/*.yaml")
+    path.relative_to(configuration.CONF).with_suffix("")
+    for path in configuration.CONF.glob("*/*.yaml")
     if path.parent.name not in ("experiments", "hydra", "picture", "sampler")
 )
 STUDIES = study.names()
@@ -24,7 +25,7 @@ NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
 def composed(*overrides: str):
-    return config.composed([*SMALL, *overrides])
+    return configuration.compose([*SMALL, *overrides])
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
@@ -53,15 +54,15 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
 
 
 VARIANTS = sorted(
-    str(path.relative_to(config.CONF / "preset").with_suffix(""))
-    for path in config.CONF.glob("preset/*/*.yaml")
+    str(path.relative_to(configuration.CONF / "preset").with_suffix(""))
+    for path in configuration.CONF.glob("preset/*/*.yaml")
 )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_of_a_study_makes_a_model(name):
     settings = composed(f"preset={name}", "data=photos64")
-    config.check(settings)
+    configuration.check(settings)
     model = instantiate(settings.model)
     noise = instantiate(settings.data.noise)
     out = model(Batch(*(torch.rand(2, 3, 64, 64),) * 2, torch.zeros(2, 1), torch.arange(2), None))
@@ -72,7 +73,7 @@ def test_every_variant_of_a_study_makes_a_model(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_composes_says_what_it_is_and_names_figures(name):
     settings = composed(f"experiments={name}")
-    config.check(settings)
+    configuration.check(settings)
     for figure in settings.figures:
         assert callable(instantiate(figure, _partial_=True))
     for measure in settings.measures.values():
@@ -111,12 +112,12 @@ def test_the_command_line_wins_over_a_preset():
 
 
 def test_keys_that_no_part_knows_are_refused():
-    from ae_lab.errors import UserError
+    from ae_lab.core.errors import UserError
 
     for typo, hint in [("+model.lattent=1", "lattent"), ("+laten=3", "did you mean 'latent'")]:
         with pytest.raises(UserError, match=hint):
-            config.check(composed(typo))
-    config.check(composed("noise=speckle", "preset=strong"))
+            configuration.check(composed(typo))
+    configuration.check(composed("noise=speckle", "preset=strong"))
 
 
 def test_flat_resolves_and_keeps_lists_whole():

@@ -5,12 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ae_lab import config
+from ae_lab.core.errors import UserError, root_cause
 from ae_lab.data.images import Batch
-from ae_lab.errors import UserError
-from ae_lab.nets.unet import SelfAttention
-from ae_lab.objective import LogError
-from ae_lab.restore import restore
+from ae_lab.inference.loaded_run import load_run
+from ae_lab.models.networks.unet import SelfAttention
+from ae_lab.models.objectives import LogError
 from tests.building import build
 
 FAMILIES = ("cnn", "cnn_unpool", "cnn_skip", "unet")
@@ -108,9 +107,9 @@ def test_attention_treats_all_places_alike():
 
 @pytest.mark.parametrize("family", ["cnn_unpool", "cnn_skip", "unet"])
 def test_a_model_whose_code_is_not_all_refuses_to_generate(family, run):
-    restored = restore(run(f"model={family}", "data.limit=32"))
+    loaded = load_run(run(f"model={family}", "data.limit=32"))
     with pytest.raises(UserError, match="cannot generate"):
-        restored.draw(2, None, None, seed=0)
+        loaded.draw(2, None, None, seed=0)
 
 
 def test_log_error_is_minus_the_mean_psnr():
@@ -145,7 +144,7 @@ def test_only_codes_that_are_vectors_go_to_the_projector(run):
 def test_parts_that_do_not_fit_are_refused_before_training(asked, hint):
     with pytest.raises(Exception, match=hint) as refused:
         build(*asked)
-    assert isinstance(config.root(refused.value), UserError)
+    assert isinstance(root_cause(refused.value), UserError)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

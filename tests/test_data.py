@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ae_lab.data import download, mnist
+from ae_lab.core.errors import UserError
+from ae_lab.data.corruptions import Gaussian, Noise
 from ae_lab.data.images import TrainLoader, shifted
-from ae_lab.errors import UserError
-from ae_lab.noise import Gaussian, Noise
+from ae_lab.data.preparation import download
+from ae_lab.data.sources import mnist
 
 
 def content(split) -> set[bytes]:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ae_lab import config
-from ae_lab.baselines import baselines
-from ae_lab.classical import METHODS, switching_median
-from ae_lab.errors import UserError
-from ae_lab.evaluate import evaluate
+from ae_lab.core import configuration
+from ae_lab.core.errors import UserError
+from ae_lab.evaluation.classical import METHODS, switching_median
+from ae_lab.evaluation.denoisers import baselines
+from ae_lab.evaluation.reconstruction import evaluate
 
 
 def composed(name: str, tmp_path, *overrides: str):
-    return config.composed([f"paths.outputs={tmp_path}", *overrides], name)
+    return configuration.compose([f"paths.outputs={tmp_path}", *overrides], name)
 
 
 def table_of(path) -> list[dict[str, str]]:

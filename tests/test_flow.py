@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ae_lab.errors import UserError
-from ae_lab.flow import Autoregressive, Flow
+from ae_lab.core.errors import UserError
+from ae_lab.inference.flow import Autoregressive, Flow
 
 
 def bent(n: int, seed: int) -> torch.Tensor:

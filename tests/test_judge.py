@@ -8,11 +8,12 @@ import torch
 from hydra.utils import instantiate
 from scipy.linalg import sqrtm
 
-from ae_lab import classifier, config
-from ae_lab.classifier import judge
+from ae_lab.core import configuration
+from ae_lab.core.errors import UserError
 from ae_lab.data.images import ImageSet, Split
-from ae_lab.errors import UserError
-from ae_lab.fidelity import frechet, inception_distance, manifold
+from ae_lab.evaluation import classifier
+from ae_lab.evaluation.classifier import judge
+from ae_lab.evaluation.fidelity import frechet, inception_distance, manifold
 
 
 def cloud(n: int, seed: int, dims: int = 4) -> torch.Tensor:
@@ -82,7 +83,7 @@ def test_the_inception_distance_takes_weights_at_hand(tmp_path, monkeypatch):
 @pytest.fixture
 def digits() -> ImageSet:
     """A thousand embedded digits, to learn from and to be tested on."""
-    return instantiate(config.composed(["data=mnist5k"]).data.source).limited(1000)
+    return instantiate(configuration.compose(["data=mnist5k"]).data.source).limited(1000)
 
 
 def test_the_judge_knows_digits_is_trained_once_and_again_if_damaged(

@@ -13,7 +13,7 @@ from skimage.metrics import (
     structural_similarity,
 )
 
-from ae_lab import metrics
+from ae_lab.training import metrics
 
 
 def pair(shape, seed: int, sigma: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
+from ae_lab.core.errors import UserError
 from ae_lab.data.images import Batch
-from ae_lab.errors import UserError
-from ae_lab.nets.layers import ACTIVATIONS, OUTPUTS, join_label
-from ae_lab.objective import BernoulliLikelihood, Objective, SquaredError
-from ae_lab.samplers import Normal
+from ae_lab.inference.samplers import Normal
+from ae_lab.models.networks.layers import ACTIVATIONS, OUTPUTS, join_label
+from ae_lab.models.objectives import BernoulliLikelihood, Objective, SquaredError
 from tests.building import build
 
 
@@ -151,7 +151,7 @@ def test_a_model_is_a_function_of_its_seed():
 
 
 def test_the_schedule_rises_falls_and_ends_at_nothing():
-    from ae_lab.optim import warmup_cosine
+    from ae_lab.training.optimizers import warmup_cosine
 
     for total in (1, 2, 3, 10, 100):
         for warmup in (0.0, 0.1, 0.5, 1.0):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.util import random_noise
 
+from ae_lab.core.errors import UserError
+from ae_lab.data.corruptions import Gaussian, Mixed, Noise, SaltPepper, Speckle
 from ae_lab.data.images import EvalLoader, Split
-from ae_lab.errors import UserError
-from ae_lab.noise import Gaussian, Mixed, Noise, SaltPepper, Speckle
 
 # A ramp over the pixel range, so that a noise that depends on the pixel is seen to.
 RAMP = torch.linspace(0, 1, 256).repeat(64, 256, 1)[:, None]
@@ -107,7 +107,7 @@ def test_noise_of_an_evaluated_image_belongs_to_the_image():
 def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     """Written here as a person would, outside the package, found by Hydra's search path."""
     (tmp_path / "my_noise.py").write_text(
-        "from ae_lab.noise import Noise\n\n\n"
+        "from ae_lab.data.corruptions import Noise\n\n\n"
         "class Dim(Noise):\n"
         "    def __init__(self, factor, clip=True):\n"
         "        super().__init__(clip)\n"
@@ -118,9 +118,9 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "dim.yaml").write_text("_target_: my_noise.Dim\nfactor: 0.5\n")
     monkeypatch.syspath_prepend(tmp_path)
-    from ae_lab import config
+    from ae_lab.core import configuration
 
-    settings_ = config.composed(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
+    settings_ = configuration.compose(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
     seen, _ = instantiate(settings_.noise)(torch.ones(1, 1, 2, 2), seeded(0))
     assert torch.equal(seen, torch.full((1, 1, 2, 2), 0.5))
 

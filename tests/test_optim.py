@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from ae_lab.optim import adamw
+from ae_lab.training.optimizers import adamw
 
 
 def trained(optimizer_of, steps: int, before=lambda step, net, optimizer: None):

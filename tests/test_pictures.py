@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ae_lab import pictures
-from ae_lab.errors import UserError
-from ae_lab.pictures import Request
-from ae_lab.restore import restore
+from ae_lab.core.errors import UserError
+from ae_lab.inference import latent_figures as pictures
+from ae_lab.inference.latent_figures import Request
+from ae_lab.inference.loaded_run import load_run
 
 
 def request(**changed) -> Request:
@@ -17,7 +17,7 @@ def request(**changed) -> Request:
 
 @pytest.fixture
 def conditional(run):
-    return restore(run("conditional=true", "hidden=[20]", "latent=2"))
+    return load_run(run("conditional=true", "hidden=[20]", "latent=2"))
 
 
 def test_an_interpolation_goes_from_one_reconstruction_to_another(conditional):
@@ -56,14 +56,14 @@ def test_an_edit_keeps_the_code_and_changes_the_label(conditional):
 
 
 def test_what_a_model_cannot_show_is_refused(run):
-    plain = restore(run("hidden=[20]", "latent=3"))
+    plain = load_run(run("hidden=[20]", "latent=3"))
     with pytest.raises(UserError, match="conditional=true"):
         pictures.edit(plain, request())
     with pytest.raises(UserError, match="latent=2"):
         pictures.plane(plain, request())
     with pytest.raises(UserError, match="give a lower n"):
         pictures.interpolation(plain, request(n=2000, columns=2))
-    connected = restore(run("model=cnn_skip", "hidden=[4,8]", "depth=2"))
+    connected = load_run(run("model=cnn_skip", "hidden=[4,8]", "depth=2"))
     with pytest.raises(UserError, match="cannot generate"):
         pictures.interpolation(connected, request())
 

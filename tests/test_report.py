@@ -10,13 +10,18 @@ from omegaconf import OmegaConf
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from ae_lab import claims, config, measures, report, results, sheets, study
-from ae_lab.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
-from ae_lab.errors import UserError
-from ae_lab.labels import labels
-from ae_lab.results import Recorded
-from ae_lab.seeds import interval
-from ae_lab.study import RESULTS
+from ae_lab.core import configuration
+from ae_lab.core.errors import UserError
+from ae_lab.evaluation import run_metrics as measures
+from ae_lab.reporting import claims
+from ae_lab.reporting import experiments as study
+from ae_lab.reporting import tables as sheets
+from ae_lab.reporting.claims import HOLDS, MISSING, NOT, OPEN, Difference, Effect, holm
+from ae_lab.reporting.experiments import RESULTS
+from ae_lab.reporting.statistics import interval
+from ae_lab.tracking import saved_results as results
+from ae_lab.tracking.labels import labels
+from ae_lab.tracking.saved_results import Recorded
 from tests.conftest import REPOSITORY
 
 TINY = ["data=mnist5k", "data.limit=200", "trainer.enable_progress_bar=false"]
@@ -66,7 +71,7 @@ def test_verdicts_follow_planted_effects(tmp_path):
 
     def entry(claimed: str, of: int, against: int) -> str:
         return (
-            "- claim: c\n  tests:\n    - {_target_: ae_lab.claims.Difference, study: s, value: m, "
+            "- claim: c\n  tests:\n    - {_target_: ae_lab.reporting.claims.Difference, study: s, value: m, "
             f"claimed: {claimed}, than: 1, of: {{a: {of}}}, against: {{a: {against}}}}}\n"
         )
 
@@ -204,7 +209,7 @@ def test_a_study_gathers_its_sweeps_unless_their_settings_or_data_differ(main, t
 def test_every_study_runs_and_draws_all_its_figures(name, main, tmp_path, capfd):
     """Its first job at least, on a few embedded images."""
     asked = [f"experiments={name}", "scale=quick"]
-    whole = config.composed(asked, return_hydra_config=True)
+    whole = configuration.compose(asked, return_hydra_config=True)
     params = whole.hydra.sweeper.params
     first = {key: str(values).split(",")[0] for key, values in params.items()}
     swept = "latent" if "latent" in first else "preset"
@@ -280,7 +285,7 @@ def test_a_sweep_in_part_counts_its_whole_seeds_alone():
     [{"x": "latnt", "y": "m"}, {"y": "test/mse"}, {"columns": {"m": ".2f"}, "by": ["a"]}],
 )
 def test_a_figure_that_names_what_no_run_has_is_refused(mistyped, tmp_path):
-    figures = [OmegaConf.create({"_target_": "ae_lab.plots.curve", **mistyped})]
+    figures = [OmegaConf.create({"_target_": "ae_lab.reporting.plots.curve", **mistyped})]
     runs = rows(({"latent": 2}, [1.0]), ({"latent": 5}, [0.5]))
     with pytest.raises(UserError, match=r"no run has a .* of that name: (did you|choose)"):
         report.draw(study.Study("s", figures, OmegaConf.create({}), runs=runs), tmp_path)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ae_lab import runs
-from ae_lab.errors import RunFailed, UserError
-from ae_lab.identity import readable
+from ae_lab.core.errors import RunFailed, UserError
+from ae_lab.tracking import registry as runs
+from ae_lab.tracking.identity import readable
+from tests.benchmarks.kills import tensors
 from tests.conftest import REPOSITORY
-from tests.kills import tensors
 
 
 def test_a_run_folder_holds_what_the_layout_says(run):
@@ -203,8 +203,8 @@ def test_filters_are_typed_as_settings_are(run):
 
 
 def test_runs_that_differ_in_their_seed_alone_share_a_row(run):
-    from ae_lab.plots import dots
-    from ae_lab.runs import averages
+    from ae_lab.reporting.plots import dots
+    from ae_lab.tracking.registry import averages
 
     made = [run(f"seed={s}", f"latent={n}", "data.limit=64") for s in (0, 1) for n in (2, 3)]
     table = averages(made, "seed")

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from ae_lab import labels, runs
+from ae_lab.tracking import labels
+from ae_lab.tracking import registry as runs
 from tests.conftest import REPOSITORY
 
 TINY = ["data=mnist5k", "data.limit=200", "epochs=1", "trainer.enable_progress_bar=false"]
@@ -189,7 +190,7 @@ def test_history_and_events_are_cut_back_to_the_checkpoint(run):
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from ae_lab.callbacks import Checkpoints
+    from ae_lab.training.callbacks import Checkpoints
 
     saved = []
     save = Checkpoints.save

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from ae_lab import config
-from ae_lab.bottleneck import Gaussian, Ladder, combined
+from ae_lab.core.errors import UserError, root_cause
+from ae_lab.data.corruptions import Noise
 from ae_lab.data.images import Batch, EvalLoader, Split, TrainLoader
-from ae_lab.errors import UserError
-from ae_lab.likelihood import bounds
-from ae_lab.noise import Noise
-from ae_lab.objective import KL, ImportanceBound
-from ae_lab.restore import Restored
-from ae_lab.samplers import Mixture
+from ae_lab.evaluation.likelihood import bounds
+from ae_lab.inference.loaded_run import LoadedRun
+from ae_lab.inference.samplers import Mixture
+from ae_lab.models.bottlenecks import Gaussian, Ladder, combined
+from ae_lab.models.objectives import KL, ImportanceBound
 from tests.building import build
 from tests.tiny_coco import write_coco
 
@@ -133,7 +132,7 @@ def test_the_bounds_of_a_linear_model_meet_its_exact_likelihood():
         weight, bias = model.decoder.to_pixels.weight, model.decoder.to_pixels.bias
         exact = MultivariateNormal(bias, weight @ weight.T + 0.25 * torch.eye(6))
     torch.manual_seed(0)
-    elbo, bound = bounds(Restored(None, model, None, None), batch, 50_000)
+    elbo, bound = bounds(LoadedRun(None, model, None, None), batch, 50_000)
     exact = exact.log_prob(batch.clean.flatten(1))
     torch.testing.assert_close(bound, exact, atol=0.05, rtol=0)
     assert (elbo < exact).all()
@@ -162,13 +161,13 @@ def test_free_nats_leave_a_weak_dimension_alone():
 def test_a_divergence_of_a_code_that_is_not_random_is_refused(model):
     with pytest.raises(Exception, match="take model=vae") as caught:
         build(f"model={model}", "objective=elbo")
-    assert isinstance(config.root(caught.value), UserError)
+    assert isinstance(root_cause(caught.value), UserError)
 
 
 def test_a_divergence_of_a_code_that_is_passed_by_is_refused():
     with pytest.raises(Exception, match="pass it by") as caught:
         build("model=cnn_vae", "model.encoder.skips=true", "model.decoder.skips=true")
-    assert isinstance(config.root(caught.value), UserError)
+    assert isinstance(root_cause(caught.value), UserError)
 
 
 def test_binary_pixels_are_drawn_anew_in_training_and_once_in_validation():

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ae_lab.errors import UserError
-from ae_lab.noise import Noise
-from ae_lab.randomness import derive, generator
+from ae_lab.core.errors import UserError
+from ae_lab.core.randomness import derive, generator
+from ae_lab.data.corruptions import Corruption
 
 SPLITS = ("train", "val", "test")
 
@@ -19,14 +19,13 @@ class Batch(NamedTuple):
     """What the model gets. Pixels are float32 in [0, 1], labels float32."""
 
     clean: Tensor  # (B, C, H, W)
-    seen: Tensor  # (B, C, H, W), the corrupted image
+    corrupted: Tensor  # (B, C, H, W), what the encoder is given
     label: Tensor  # (B, K), one-hot or multi-hot
     index: Tensor  # (B,), the image's place in its split
-    side: Tensor | None = None  # what the network may be told of the corruption
 
     def part(self, chosen: slice) -> "Batch":
         """Some of its images, in their order."""
-        return Batch(*(values if values is None else values[chosen] for values in self))
+        return Batch(*(values[chosen] for values in self))
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     @property
-    def single(self) -> bool:
+    def has_single_labels(self) -> bool:
         """Whether each image has exactly one label."""
         return bool((self.labels.sum(1) == 1).all())
 
@@ -79,7 +78,7 @@ class ImageSet:
                 digest.update(values.contiguous().numpy())
         object.__setattr__(self, "fingerprint", digest.hexdigest())
 
-    def limited(self, n: int | None) -> "ImageSet":
+    def limit(self, n: int | None) -> "ImageSet":
         """At most the first n images of each split."""
         if n is None or n >= max(len(getattr(self, name)) for name in SPLITS):
             return self
@@ -89,41 +88,41 @@ class ImageSet:
         return ImageSet(self.name, title, *splits, digest if self.given else "")
 
 
-def pixels(images: Tensor) -> Tensor:
+def to_pixels(images: Tensor) -> Tensor:
     """uint8 0..255 → float32 0..1."""
     return images / 255
 
 
-def binarised(clean: Tensor, generator: torch.Generator) -> Tensor:
+def binarize_pixels(clean: Tensor, generator: torch.Generator) -> Tensor:
     """Each pixel 1 with the probability that is its gray level, else 0."""
     return torch.bernoulli(clean, generator=generator)
 
 
-def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) moved by up to `most` pixels along each axis, zeros moving in."""
+def shift_images(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Each image (B, C, H, W) moved by up to `max_shift` pixels along each axis, zeros moving in."""
     count, _, height, width = images.shape
     device = images.device
     down, right = torch.randint(
-        2 * most + 1, (2, count, 1), generator=generator, device=device
+        2 * max_shift + 1, (2, count, 1), generator=generator, device=device
     ).unbind()
     rows = torch.arange(height, device=device) + down
     columns = torch.arange(width, device=device) + right
-    wide = torch.nn.functional.pad(images, [most] * 4).permute(0, 2, 3, 1)
+    wide = torch.nn.functional.pad(images, [max_shift] * 4).permute(0, 2, 3, 1)
     image = torch.arange(count, device=device)[:, None, None]
     return wide[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+def flip_images(images: Tensor, generator: torch.Generator) -> Tensor:
     """About half of the images (B, C, H, W) mirrored left to right."""
-    chance = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    return torch.where(chance < 0.5, images.flip(3), images)
+    u = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return torch.where(u < 0.5, images.flip(3), images)
 
 
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
-    `shift` moves each image by up to so many pixels, anew each time it is shown; `flip` mirrors
-    half of them left to right; with `binary` pixels are drawn, anew each time too.
+    `random_shift` moves each image by up to so many pixels, anew each time it is shown; `random_flip` mirrors
+    half of them left to right; with `binarize` pixels are drawn, anew each time too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
@@ -137,15 +136,15 @@ class TrainLoader:
     def __init__(
         self,
         split: Split,
-        noise: Noise,
+        noise: Corruption,
         batch_size: int,
         seed: int,
         position: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
-        shift: int = 0,
-        flip: bool = False,
-        binary: bool = False,
+        random_shift: int = 0,
+        random_flip: bool = False,
+        binarize: bool = False,
     ):
         if batch_size % world_size:
             raise UserError(
@@ -156,7 +155,7 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
-        self.shift, self.flip, self.binary = shift, flip, binary
+        self.random_shift, self.random_flip, self.binarize = random_shift, random_flip, binarize
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -173,71 +172,66 @@ class TrainLoader:
             index = index[self.rank * share : (self.rank + 1) * share]
             self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))
             images = self.split.images.index_select(0, index)  # several times faster than [index]
-            if self.shift:
-                images = shifted(images, self.shift, self.generator)
-            if self.flip:
-                images = flipped(images, self.generator)
-            clean = pixels(images)
-            if self.binary:
-                clean = binarised(clean, self.generator)
-            seen, side = self.noise(clean, self.generator)
-            yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)
+            if self.random_shift:
+                images = shift_images(images, self.random_shift, self.generator)
+            if self.random_flip:
+                images = flip_images(images, self.generator)
+            clean = to_pixels(images)
+            if self.binarize:
+                clean = binarize_pixels(clean, self.generator)
+            corrupted = self.noise(clean, self.generator)
+            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)
 
 
 class EvalLoader:
     """Batches in order, each image with its own noise, the same for every model, seed and device.
 
-    What is random of an image, its noise and with `binary` its pixels, is drawn once, on the CPU,
+    What is random of an image, its noise and with `binarize` its pixels, is drawn once, on the CPU,
     by a generator seeded by the split's name and the image's index, and kept.
     """
 
     def __init__(
         self,
         split: Split,
-        noise: Noise,
+        noise: Corruption,
         name: str,
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        binary: bool = False,
+        binarize: bool = False,
     ):
         self.split, self.noise, self.name, self.batch_size = split, noise, name, batch_size
-        self.binary = binary
+        self.binarize = binarize
         self.mine = range(rank, len(split), world_size)
         self.clean: Tensor | None = None
-        self.seen: Tensor | None = None
-        self.side: Tensor | None = None
+        self.corrupted: Tensor | None = None
 
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)
 
     def draw(self) -> None:
         """Make pixels of the whole split and corrupt them, image by image."""
-        if type(self.noise) is Noise and not self.binary:
+        if type(self.noise) is Corruption and not self.binarize:
             return
-        chance = torch.Generator()
-        drawn = []
+        rng = torch.Generator()
+        images = []
         for index in range(len(self.split)):
-            clean = pixels(self.split.images[index : index + 1].cpu())
-            if self.binary:
-                chance.manual_seed(derive(self.name, "pixels", index))
-                clean = binarised(clean, chance)
-            chance.manual_seed(derive(self.name, "noise", index))
-            drawn.append((clean, *self.noise(clean, chance)))
+            clean = to_pixels(self.split.images[index : index + 1].cpu())
+            if self.binarize:
+                rng.manual_seed(derive(self.name, "pixels", index))
+                clean = binarize_pixels(clean, rng)
+            rng.manual_seed(derive(self.name, "noise", index))
+            images.append((clean, self.noise(clean, rng)))
         device = self.split.images.device
-        clean, self.seen, self.side = (
-            None if parts[0] is None else torch.cat(parts).to(device)
-            for parts in zip(*drawn, strict=True)
-        )
-        self.clean = clean if self.binary else None  # else it is at hand
+        clean, self.corrupted = (torch.cat(parts).to(device) for parts in zip(*images, strict=True))
+        self.clean = clean if self.binarize else None  # else the split has it
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.seen is None:
+        if self.corrupted is None:
             self.draw()
         for start in range(0, len(self.mine), self.batch_size):
             part = self.mine[start : start + self.batch_size]
             index = torch.tensor(part, device=self.split.images.device)
-            clean = pixels(self.split.images[index]) if self.clean is None else self.clean[index]
-            seen = clean if self.seen is None else self.seen[index]
-            side = None if self.side is None else self.side[index]
-            yield Batch(clean, seen, self.split.labels.index_select(0, index).float(), index, side)
+            clean = to_pixels(self.split.images[index]) if self.clean is None else self.clean[index]
+            corrupted = clean if self.corrupted is None else self.corrupted[index]
+            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)

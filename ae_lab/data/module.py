@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
+from ae_lab.core.errors import UserError, check_choice, check_int
+from ae_lab.data.corruptions import Corruption
 from ae_lab.data.images import SPLITS, Batch, EvalLoader, ImageSet, Split, TrainLoader
-from ae_lab.errors import UserError, choose, whole
-from ae_lab.noise import Noise
 
 LEAST_SIDE = 11  # pixels: the window of SSIM
 EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation and test
@@ -15,9 +15,9 @@ EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation 
 class ImageData(pl.LightningDataModule):
     """A data set and its noise; each split lives on the training device as one uint8 tensor.
 
-    `batch_size` counts over all devices. `limit` caps each split at its first images. `shift` moves
-    training images by up to so many pixels, which keeps large codes from learning them by heart;
-    `flip` mirrors half of them. With `binary` each pixel is 0 or 1, drawn with its gray level
+    `batch_size` counts over all devices. `limit` caps each split at its first images. `random_shift` moves
+    training images by up to so many pixels, which keeps large codes from memorising them;
+    `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn with its gray level
     as the probability: anew at every step in training, once for all in validation and test.
 
     Raises:
@@ -28,22 +28,22 @@ class ImageData(pl.LightningDataModule):
     def __init__(
         self,
         source: ImageSet,
-        noise: Noise,
+        noise: Corruption,
         shape: Sequence[int],
         classes: int,
         batch_size: int = 128,
         seed: int = 0,
         limit: int | None = None,
-        shift: int = 0,
-        flip: bool = False,
-        binary: bool = False,
+        random_shift: int = 0,
+        random_flip: bool = False,
+        binarize: bool = False,
     ):
         super().__init__()
-        self.noise, self.seed = noise, whole("seed", seed, least=0)
-        self.batch_size = whole("batch_size", batch_size)
-        self.shift = whole("data.shift", shift, least=0)
-        self.flip, self.binary = flip, binary
-        self.images = source.limited(limit if limit is None else whole("data.limit", limit))
+        self.noise, self.seed = noise, check_int("seed", seed, minimum=0)
+        self.batch_size = check_int("batch_size", batch_size)
+        self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
+        self.random_flip, self.binarize = random_flip, binarize
+        self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
         found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
         if found != (*shape, classes):
             raise UserError(
@@ -57,15 +57,15 @@ class ImageData(pl.LightningDataModule):
     def split(self, name: str) -> Split:
         return getattr(self.images, name)
 
-    def evaluated(self, name: str, n: int | None = None) -> Batch:
+    def eval_batch(self, name: str, n: int | None = None) -> Batch:
         """A split, or its first n images, as validation and test see it, in one batch on the CPU.
 
         Raises:
             UserError: there is no such split.
         """
-        choose("split", name, dict.fromkeys(SPLITS))
+        check_choice("split", name, dict.fromkeys(SPLITS))
         split = self.split(name).first(n)
-        return next(iter(EvalLoader(split, self.noise, name, len(split), binary=self.binary)))
+        return next(iter(EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)))
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device, once."""
@@ -76,7 +76,9 @@ class ImageData(pl.LightningDataModule):
             batch = max(1, min(EVAL_IMAGES, EVAL_PIXELS // self.images.test.images[0].numel()))
             self.on_device = {name: self.split(name).to(device) for name in SPLITS}
             self.loaders = {
-                name: EvalLoader(self.on_device[name], self.noise, name, batch, *ranks, self.binary)
+                name: EvalLoader(
+                    self.on_device[name], self.noise, name, batch, *ranks, self.binarize
+                )
                 for name in ("val", "test")
             }
 
@@ -91,9 +93,9 @@ class ImageData(pl.LightningDataModule):
             position=lambda: (trainer.current_epoch, progress.current.ready),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            shift=self.shift,
-            flip=self.flip,
-            binary=self.binary,
+            random_shift=self.random_shift,
+            random_flip=self.random_flip,
+            binarize=self.binarize,
         )
 
     def val_dataloader(self) -> EvalLoader:

@@ -1,0 +1,1 @@
+"""What two packages or more use: errors, configuration, randomness, hardware, files, images."""

@@ -1,0 +1,69 @@
+"""Errors a person can act on: one line that says what is wrong and names the cure."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """The request cannot be carried out; the message says why and what to do. Exit code 2."""
+
+
+class RunFailed(Exception):
+    """A run that had started could not finish; what it had saved is kept. Exit code 1."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Our own error among an error's causes (Hydra wraps what constructors raise), else itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | RunFailed):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """The choice closest to a mistyped word as a question, else the list of choices."""
+    choices = sorted(map(str, choices))
+    close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"choose from: {', '.join(choices)}"
+
+
+def check_choice(name: str, value, choices: dict):
+    """`choices[value]`.
+
+    Raises:
+        UserError: unknown value; names the nearest valid one.
+    """
+    if value not in choices:
+        raise UserError(f"{name}={value} is not known: {suggest(value, choices)}")
+    return choices[value]
+
+
+def check_int(name: str, value, minimum: int = 1) -> int:
+    """The value itself if it is an integer >= `minimum`.
+
+    Raises:
+        UserError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise UserError(f"{name} must be an integer >= {minimum}, got {value}")
+    return value
+
+
+def check_float(
+    name: str, value, low: float = 0.0, high: float = math.inf, exclusive: bool = False
+) -> float:
+    """The value as a float if it is finite and lies in [low, high], or in (low, high] if
+    `exclusive`.
+
+    Raises:
+        UserError: anything else, `nan` and `inf` included.
+    """
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or value > high or value < low or (exclusive and value == low):
+        limits = f"{'>' if exclusive else '>='} {low:g}"
+        limits += f" and <= {high:g}" if math.isfinite(high) else ""
+        raise UserError(f"{name} must be a finite number {limits}, got {value}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Image files, decoded once into a cache, and how to get them."""

@@ -1,0 +1,286 @@
+"""The LightningModule that every family shares: encoder → bottleneck → decoder → output map."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from ae_lab.core.errors import RunFailed, UserError
+from ae_lab.core.randomness import derive, reseed
+from ae_lab.data.images import Batch
+from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Encoder
+from ae_lab.models.networks import layers
+from ae_lab.models.objectives import LossTerm, Objective
+
+
+class Autoencoder(pl.LightningModule):
+    """An autoencoder made of parts; `conf/model/` names families of them.
+
+    f, s = encoder([x̃; y]),  z = bottleneck(f, y)
+    reconstruction = output(decoder([z; y], s), x̃)
+
+    where x̃ is the corrupted image, y the label, which goes to the decoder if `conditional` and to
+    the encoder if `condition_encoder`, and s what some encoders provide past the code. Parts come
+    as functions of what only their neighbours know; `interfaces` says which. `optimizer` is a
+    function of the parameters, `scheduler` of the optimiser and the number of steps.
+
+    `output` names the map to pixels. Without it the objective's likelihood decides, where only one
+    fits it, else `default_output`.
+
+    Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
+    steps of this module and travels in its checkpoints.
+
+    Raises:
+        UserError: a part cannot be built as asked.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        encoder: Callable[..., Encoder],
+        bottleneck: Callable[..., Bottleneck],
+        decoder: Callable[..., Decoder],
+        objective: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        metrics: Mapping[str, Metric],
+        output: str | None = None,
+        default_output: str = "sigmoid",
+        conditional: bool = False,
+        condition_encoder: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        torch.manual_seed(derive(seed, "weights"))
+        self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
+        channels, *size = shape
+        self.encoder = encoder((channels + classes * condition_encoder, *size))
+        self.bottleneck = bottleneck(self.encoder.features, classes)
+        first, *rest = self.bottleneck.shape
+        self.decoder = decoder((first + classes * conditional, *rest), shape)
+        self.objective = objective
+        likelihood = objective.likelihood
+        chosen = output or (likelihood and likelihood.output) or default_output
+        self.output = layers.output_map(chosen)
+        self.check_parts()
+        self.metrics = nn.ModuleDict(metrics)
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
+        self.steps, self.total_steps = 0, 1
+        self.num_decoder_inputs = 0  # per image, once known
+        self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
+        self.num_summed = 0  # images in them
+        self.train_means: dict[str, float] = {}
+
+    def check_parts(self) -> None:
+        """Check that each part gets what it requires from the others.
+
+        Raises:
+            UserError: one does not.
+        """
+        if self.encoder.provides != self.decoder.requires:
+            provided, required = (
+                " and ".join(sorted(names)) or "nothing"
+                for names in (self.encoder.provides, self.decoder.requires)
+            )
+            raise UserError(
+                f"the encoder provides {provided}, the decoder requires {required}: configure "
+                "model.encoder and model.decoder the same way (down=pool with up=unpool, or skips)"
+            )
+        if missing := self.objective.requires - self.bottleneck.outputs:
+            raise UserError(
+                f"the objective requires {' and '.join(sorted(missing))} of the bottleneck, and "
+                f"{type(self.bottleneck).__name__} has none: take model=vae (ladder_vae for "
+                "objective=elbo_ladder), or objective=mse"
+            )
+        for term in self.objective.modules():
+            if isinstance(term, LossTerm):
+                term.check(self)
+        if self.objective.requires and self.decoder.requires:
+            raise UserError(
+                "this objective regularises the code, but "
+                f"{' and '.join(sorted(self.decoder.requires))} bypass it: take a body whose "
+                "decoder gets the code alone"
+            )
+
+    def encode(
+        self, corrupted: Tensor, label: Tensor, draw: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], tuple]:
+        """The code, the bottleneck's outputs, and what bypasses the code."""
+        if self.condition_encoder:
+            corrupted = layers.join_label(corrupted, label)
+        features, bypass = self.encoder(corrupted)
+        return *self.bottleneck(features, label, draw), bypass
+
+    def decode(self, code: Tensor, label: Tensor, bypass: Sequence[Tensor] = ()) -> Tensor:
+        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels."""
+        if several := code.shape[: -len(self.bottleneck.shape) - 1]:
+            label = label.expand(*several, *label.shape).flatten(0, -2)
+            return self.decode(code.flatten(0, 1), label).unflatten(0, (*several, -1))
+        return self.decoder(layers.join_label(code, label) if self.conditional else code, bypass)
+
+    def decode_images(self, code: Tensor, label: Tensor) -> Tensor:
+        """The images (B, C, H, W) that codes alone make."""
+        return self.output(self.decode(code, label), None)
+
+    def forward(self, batch: Batch, draw: bool | None = None) -> AutoencoderOutput:
+        """One pass. A stochastic bottleneck draws its code if `draw`; by default, in training."""
+        draw = self.training if draw is None else draw
+        code, outputs, bypass = self.encode(batch.corrupted, batch.label, draw)
+        raw = self.decode(code, batch.label, bypass)
+        pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
+        return AutoencoderOutput(
+            batch.clean, batch.corrupted, batch.label, code, raw, pixels, outputs, bypass
+        )
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether codes alone make images: the code is a vector and all that the decoder needs."""
+        alone = not self.decoder.requires and self.output is not layers.residual
+        return alone and len(self.bottleneck.shape) == 1
+
+    @property
+    def monitor(self) -> str:
+        """The number by which the best checkpoint is chosen: the first metric, or the loss of a
+        stochastic model, whose bound no metric measures."""
+        bound = self.bottleneck.is_stochastic and self.objective.requires
+        return "val/loss" if bound else f"val/{next(iter(self.metrics))}"
+
+    @property
+    def monitor_is_better_higher(self) -> bool:
+        """Whether the monitored number is better the higher it is."""
+        name = self.monitor.removeprefix("val/")
+        return name in self.metrics and bool(self.metrics[name].higher_is_better)
+
+    @property
+    def progress(self) -> float:
+        """The share of all training steps that are done."""
+        return self.steps / self.total_steps
+
+    # Training
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer(self.parameters())
+        self.total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ) -> None:
+        """Clip the gradient's norm; Lightning will not where the optimiser's step is fused."""
+        if gradient_clip_val is not None:
+            if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
+                scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        reseed(self.device, self.seed, "step", self.steps, self.global_rank)
+        self.steps += 1
+        loss, terms = self.objective(self(batch), self)
+        self.add_losses({"loss": loss, **terms}, batch)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+        if self.steps % self.trainer.log_every_n_steps == 0:
+            loss = outputs["loss"].item()
+            self.check_finite(loss, "loss")
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
+            self.log("lr", self.optimizers().param_groups[0]["lr"])
+
+    def on_train_epoch_start(self) -> None:
+        # An epoch that goes on after an interruption keeps what its first part has added up.
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+            self.reset_losses()
+
+    def add_losses(self, values: dict[str, Tensor], batch: Batch) -> None:
+        n = len(batch.index)
+        for name, value in values.items():
+            value = value.detach()
+            total = self.sums.get(name)
+            self.sums[name] = value * n if total is None else total.add(value, alpha=n)
+        self.num_summed += n
+
+    def reset_losses(self) -> None:
+        self.sums, self.num_summed = {}, 0
+
+    def mean_losses(self, stage: str) -> dict[str, float]:
+        """This epoch's mean losses over all ranks, by name; the sums start anew."""
+        names = sorted(self.sums)
+        sums = torch.stack([self.sums[name] for name in names]).double()
+        count = torch.tensor([self.num_summed], device=sums.device, dtype=torch.float64)
+        total = self.trainer.strategy.reduce(torch.cat([sums, count]), reduce_op="sum").tolist()
+        self.reset_losses()
+        return {
+            f"{stage}/{name}": value / total[-1] for name, value in zip(names, total, strict=False)
+        }
+
+    # Validation and test: in float32, so that metrics do not depend on the training's precision.
+    # Metrics look at the mean code's reconstruction, losses at codes drawn alike in every epoch.
+
+    def on_validation_epoch_start(self) -> None:
+        # Validation comes at the end of a training epoch, whose sums are complete by now.
+        self.train_means = self.mean_losses("train") if self.num_summed else {}
+
+    def on_test_epoch_start(self) -> None:
+        self.reset_losses()
+
+    def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            output = drawn = self(batch, draw=False)
+            if self.bottleneck.is_stochastic:
+                reseed(self.device, "evaluate", batch_idx, self.global_rank)
+                drawn = self(batch, draw=True)
+            loss, terms = self.objective(drawn, self)
+            for metric in self.metrics.values():
+                metric.update(output.reconstruction, output.clean)
+        self.add_losses({"loss": loss, **terms}, batch)
+        self.num_decoder_inputs = output.num_decoder_inputs
+
+    def compute_means(self, stage: str) -> dict[str, float]:
+        """The stage's losses and metrics over all images and ranks, by name."""
+        means = self.mean_losses(stage)
+        for name, metric in self.metrics.items():
+            means[f"{stage}/{name}"] = float(metric.compute())
+            metric.reset()
+        return means
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate_batch(batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate_batch(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        means = self.compute_means("val")
+        for name, value in {**self.train_means, **means}.items():
+            self.check_finite(value, name)
+        self.log_dict(means)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(
+            self.compute_means("test"), logger=False
+        )  # logged as hyperparameters' metrics
+
+    def check_finite(self, value: float, name: str) -> None:
+        """Stop before a model that has diverged overwrites one that had not."""
+        if not isfinite(value):
+            raise RunFailed(
+                f"{name} became {value} in epoch {self.current_epoch}, step {self.steps}: try a "
+                "lower lr, or gradient_clip=1; the last good checkpoint is kept"
+            )
+
+    # Checkpoints hold tensors and primitives only
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        progress = {"steps": self.steps, "num_summed": self.num_summed, "sums": self.sums}
+        checkpoint["progress"] = progress
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        progress = checkpoint["progress"]
+        self.steps, self.num_summed = progress["steps"], progress["num_summed"]
+        self.sums = dict(progress["sums"])

@@ -1,0 +1,98 @@
+"""What every family of nets shares: activations, the map from raw values to pixels, labels."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from hydra.utils import get_class
+from torch import Tensor, nn
+
+from ae_lab.core.errors import UserError, check_choice
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+def sigmoid(raw: Tensor, corrupted: Tensor) -> Tensor:
+    """1 / (1 + exp(-raw))."""
+    return raw.sigmoid()
+
+
+def tanh(raw: Tensor, corrupted: Tensor) -> Tensor:
+    """tanh rescaled from [-1, 1] to the pixel range: (tanh(raw) + 1) / 2."""
+    return (raw.tanh() + 1) / 2
+
+
+def linear_output(raw: Tensor, corrupted: Tensor) -> Tensor:
+    return raw
+
+
+def residual(raw: Tensor, corrupted: Tensor) -> Tensor:
+    """corrupted + raw: the decoder predicts the change. Source: Zhang et al., IEEE TIP 26 (2017)."""
+    return corrupted + raw
+
+
+OUTPUTS = {"sigmoid": sigmoid, "tanh": tanh, "linear": linear_output, "residual": residual}
+
+
+def activation(name: str) -> nn.Module:
+    """A new activation module, by a name of `ACTIVATIONS` or the path of a class: `torch.nn.Mish`.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if "." not in str(name):
+        return check_choice("activation", name, ACTIVATIONS)()
+    try:
+        return get_class(name)()
+    except Exception as error:
+        raise UserError(f"activation={name} is not a class without arguments: {error}") from error
+
+
+def output_map(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """From a decoder's raw values and the corrupted image to pixels, (B, C, H, W) each.
+
+    Raises:
+        UserError: unknown name.
+    """
+    return check_choice("output", name, OUTPUTS)
+
+
+def linear(inputs: int, outputs: int, gain: float = 2**0.5) -> nn.Linear:
+    """A dense layer whose weights start uniform as Glorot & Bengio (AISTATS 2010) have it, times
+    `gain`, so that signals neither die nor explode on their way; its biases start at zero.
+
+    PyTorch's own start is some three times smaller where a layer narrows to a small code.
+    """
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def upsampling_conv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """A 3×3 transposed convolution that doubles height and width.
+
+    Its weights and biases start uniform within ±1/√n, n = inputs·9/4 being how many values reach an
+    output on average, as those of PyTorch's other convolutions do. PyTorch takes n = outputs·9 for
+    this one, so that few channels start many times too large and saturate a tanh, which then
+    has no gradient.
+    """
+    layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+    bound = 1 / math.sqrt(inputs * 9 / 4)
+    for weights in layer.parameters():
+        nn.init.uniform_(weights, -bound, bound)
+    return layer
+
+
+def join_label(code: Tensor, label: Tensor) -> Tensor:
+    """z̃ = [z; y]: the label (B, K) beside the code (B, D) or, at every position, (B, D, h, w)."""
+    if code.ndim == 4:
+        label = label[:, :, None, None].expand(-1, -1, *code.shape[2:])
+    return torch.cat([code, label.to(code.dtype)], dim=1)

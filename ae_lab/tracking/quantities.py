@@ -1,0 +1,95 @@
+"""What numbers of runs are called, their unit, format, and which way is better.
+
+Tables, plots, `--sort` and the choice of the best checkpoint read it here. A name may begin with a
+stage: `test/psnr` is the quantity `psnr`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ae_lab.tracking.run import RunLike
+
+STAGES = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of a run. `higher_is_better` is None where neither direction is."""
+
+    label: str
+    unit: str = ""
+    format: str = ".4g"
+    higher_is_better: bool | None = None
+    short: str = ""  # the heading of a table's column, where the label is long
+
+    @property
+    def text(self) -> str:
+        """The label with its unit, as an axis has it."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def heading(self) -> str:
+        """A short form for a table's column."""
+        return self.short or self.text
+
+
+QUANTITIES = {
+    "mse": Quantity("MSE per pixel", "", ".4f", False, "MSE"),
+    "psnr": Quantity("PSNR", "dB", ".2f", True, "PSNR dB"),
+    "ssim": Quantity("SSIM", "", ".3f", True),
+    "loss": Quantity("loss per image", "", ".4g", False, "loss"),
+    "kl": Quantity("KL divergence", "nats", ".2f"),
+    "kl_top": Quantity("KL divergence of the upper level", "nats", ".2f"),
+    "parameters": Quantity("parameters", "", ",.0f", False),
+    "num_decoder_inputs": Quantity("values to the decoder", "", ",.0f", None, "decoder inputs"),
+    "seconds": Quantity("training time", "s", ".0f", False, "seconds"),
+    "epochs": Quantity("epochs", "", ".0f"),
+    "epoch": Quantity("epoch", "", ".0f"),
+    "latent": Quantity("latent dimensions", "", ".0f"),
+    "pca_mse": Quantity("PCA", "", ".4f", False, "PCA MSE"),
+    "mse_over_pca": Quantity("MSE over PCA's", "", ".2f", False),
+    "mse_4": Quantity("MSE on [-1, 1]", "", ".4f", False),
+    "psnr_gain": Quantity("PSNR gained over the corrupted image", "dB", ".2f", True),
+    "corrupted_psnr": Quantity("PSNR of the corrupted images", "dB", ".2f", True),
+    "classical_psnr": Quantity("best classical method", "dB", ".2f", True),
+    "final_over_best": Quantity("last over lowest validation MSE", "", ".3f", False),
+    "val_train_loss_ratio": Quantity("validation loss over training loss", "", ".3f", False),
+    "epochs_to_converge": Quantity("epochs to converge", "", ".1f", False),
+    "epochs_to_threshold": Quantity("epochs to the threshold", "", ".2f", False),
+    "gradient_energy_ratio": Quantity("gradient energy, reconstruction / original", "", ".2f"),
+    "gradient_flow": Quantity("gradient, first layer over last", "", ".2f"),
+    "confidence": Quantity("label confidence of random images", "", ".3f", True, "confidence"),
+    "accuracy": Quantity("label accuracy of random images", "", ".3f", True, "accuracy"),
+    "label confidence": Quantity("label confidence", "", ".3f", True),
+    "label accuracy": Quantity("label accuracy", "", ".3f", True),
+    "frechet": Quantity("classifier Fréchet distance", "", ".2f", False, "classifier Fréchet"),
+    "fid": Quantity("FID", "", ".2f", False),
+    "precision": Quantity("precision", "", ".3f", True),
+    "recall": Quantity("recall", "", ".3f", True),
+    "density": Quantity("density", "", ".3f", True),
+    "coverage": Quantity("coverage", "", ".3f", True),
+    "elbo": Quantity("ELBO", "nats", ".2f", True),
+    "log_p": Quantity("importance-weighted bound", "nats", ".2f", True, "log p(x)"),
+    "nearest neighbours": Quantity("accuracy of nearest neighbours", "", ".4f", True),
+    "linear probe": Quantity("accuracy of a linear probe", "", ".4f", True),
+    "trustworthiness": Quantity("trustworthiness", "", ".4f", True),
+}
+
+
+def quantity(name: str, runs: Iterable[RunLike] = ()) -> Quantity:
+    """What a number is called; of a metric that a person added, what its class says of itself.
+
+    >>> quantity("test/psnr").text
+    'test PSNR (dB)'
+    """
+    stage, _, base = name.rpartition("/")
+    known = QUANTITIES.get(base) or _recorded(base, runs)
+    label = f"{STAGES[stage]} {known.label}" if stage in STAGES else known.label
+    return Quantity(label, known.unit, known.format, known.higher_is_better, known.short)
+
+
+def _recorded(base: str, runs: Iterable[RunLike]) -> Quantity:
+    for run in runs:
+        if base in run.metric_directions:
+            return Quantity(base, higher_is_better=run.metric_directions[base])
+    return Quantity(base)

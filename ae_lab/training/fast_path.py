@@ -1,0 +1,144 @@
+"""What makes steps on a CPU cheaper, and changes no bit of a result: `fast_path=true`.
+
+Lightning and torch do things in each step that a run of ours does not need: a small network's step
+takes a few milliseconds, and they a tenth of them. All that is here for speed alone, private names
+of both libraries included, is in this file. `fast_path=false` leaves it out, and so does every
+device but a CPU: there it could not be tested.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.profilers import PassThroughProfiler
+from torch import Tensor
+
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+def apply(trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    """Make the steps of this trainer and module cheaper, on a CPU."""
+    if trainer.strategy.root_device.type != "cpu":
+        return
+    skip_idle_hooks(model, *trainer.callbacks)
+    set_plain_attributes_directly(model)
+
+
+def skip_idle_hooks(*owners: pl.Callback | pl.LightningModule) -> None:
+    """Take from callbacks and modules what they inherit and leave empty of a training step's hooks.
+
+    Lightning would call each in each step; what cannot be called it skips.
+    """
+    for owner in owners:
+        base = pl.Callback if isinstance(owner, pl.Callback) else pl.LightningModule
+        for hook in STEP_HOOKS:
+            if getattr(type(owner), hook) is getattr(base, hook):
+                setattr(owner, hook, None)
+
+
+def set_plain_attributes_directly(model: pl.LightningModule) -> None:
+    """Spare a module's `__setattr__` its search for parameters where a plain value is set.
+
+    Lightning notes some forty times a step which hook it is in.
+    """
+    kind = type(model)
+    plain = ("_current_fx_name", "steps", "num_summed")
+
+    def set_attribute(self, name: str, value) -> None:
+        if name in plain:
+            object.__setattr__(self, name, value)
+        else:
+            kind.__setattr__(self, name, value)
+
+    model.__class__ = type(kind.__name__, (kind,), {"__setattr__": set_attribute})
+
+
+class NoProfiler(PassThroughProfiler):
+    """Profiles nothing, and builds no context manager for it some fifty times a step."""
+
+    nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str):
+        return self.nothing
+
+
+class FastAdamW(torch.optim.AdamW):
+    """torch's AdamW, to the bit, by its fused kernel and without its checks at every step.
+
+    torch asks at every step whether an accelerator is capturing a graph, which opens a driver each
+    time where there is none, and notes every step and `zero_grad` for its profiler, whether that
+    runs or not.
+    """
+
+    @staticmethod
+    def profile_hook_step(step: Callable) -> Callable:
+        """What torch wraps `step` in: here only where a hook or its profiler would know of it."""
+        noted = torch.optim.AdamW.profile_hook_step(step)
+
+        @functools.wraps(step)
+        def wrapped(self, *args, **kwargs):
+            hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+            heard = hooks or torch.autograd.profiler._is_profiler_enabled
+            return (noted if heard else step)(self, *args, **kwargs)
+
+        return wrapped
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        if not set_to_none:
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        trained = [
+            [(p, self.state[p]) for p in group["params"] if p.grad is not None]
+            for group in self.param_groups
+        ]
+        on_cpu = all(p.device.type == "cpu" for part in trained for p, _ in part)
+        scaled = getattr(self, "found_inf", None) is not None  # by 16-bit training
+        if scaled or not on_cpu or not all(state for part in trained for _, state in part):
+            super().step()  # which makes the state
+            return loss
+        with torch.no_grad():
+            for group, part in zip(self.param_groups, trained, strict=True):
+                update_fused(group, part)
+        return loss
+
+
+def update_fused(group: dict, trained: list[tuple[Tensor, dict[str, Tensor]]]) -> None:
+    """One step of parameters of one device and type, with gradients and with states."""
+    if not trained:
+        return
+    states = [state for _, state in trained]
+    steps = [state["step"] for state in states]
+    torch._foreach_add_(steps, torch.ones(()), alpha=1)  # a plain 1 would be made for each anew
+    torch._fused_adamw_(
+        [parameter for parameter, _ in trained],
+        [parameter.grad for parameter, _ in trained],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )

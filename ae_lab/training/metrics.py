@@ -1,0 +1,122 @@
+"""Image quality: functions of each image, and torchmetrics' `Metric`s of them.
+
+The functions take images and their references, (B, C, H, W), pixels in [0, 1], and return (B,) in
+float32.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+PSNR_CAP = 100.0  # dB: what two identical images get, and any pair with an MSE below 1e-10
+
+
+def mse(image: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared error per pixel: (1/CHW) Σ (image - reference)²."""
+    return (image.float() - reference.float()).square().flatten(1).mean(1)
+
+
+def psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB: -10·log10(MSE), at most `PSNR_CAP`.
+
+    A mean over images is the mean of these values, not the PSNR of the pooled MSE.
+    """
+    return -10 * mse(image, reference).clamp_min(10 ** (-PSNR_CAP / 10)).log10()
+
+
+@cache
+def _window(size: int, device: torch.device) -> Tensor:
+    """The band matrix (size - 10, size) whose product is a Gaussian-weighted moving average."""
+    offsets = torch.arange(11, device=device, dtype=torch.float32) - 5
+    weights = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    band = torch.zeros(size - 10, size, device=device)
+    for row in range(size - 10):
+        band[row, row : row + 11] = weights / weights.sum()
+    return band
+
+
+def ssim(image: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity, averaged over every place where an 11×11 window fits.
+
+    (2 μx μy + c₁)(2 σxy + c₂) / ((μx² + μy² + c₁)(σx² + σy² + c₂)), moments weighted by a Gaussian
+    of σ = 1.5 pixels, c₁ = 0.01², c₂ = 0.03². Images have at least 11×11 pixels.
+
+    The window is separable, so its moments are two small matrix products: some 20 times faster
+    on a CPU than a convolution with the 11×11 window, and this runs at every validation.
+
+    Source: Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Process. 13 (2004) 600.
+    """
+    x, y = image.float(), reference.float()
+    rows, columns = (_window(size, x.device) for size in x.shape[2:])
+
+    def blur(z: Tensor) -> Tensor:
+        return rows @ z @ columns.T
+
+    mean_x, mean_y = blur(x), blur(y)
+    both, product = mean_x.square() + mean_y.square(), mean_x * mean_y
+    variances = blur(x.square() + y.square()) - both
+    covariance = blur(x * y) - product
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * product + c1) * (2 * covariance + c2) / ((both + c1) * (variances + c2))
+    return similarity.flatten(1).mean(1)
+
+
+class ImageMetric(Metric):
+    """The mean over images of a function of each image; images are summed over ranks.
+
+    `update` takes images and their references, (B, C, H, W), pixels in [0, 1].
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def per_image(self, image: Tensor, reference: Tensor) -> Tensor:
+        """One value for each image, (B,)."""
+        raise NotImplementedError
+
+    def update(self, image: Tensor, reference: Tensor) -> None:
+        values = self.per_image(image, reference)
+        self.total += values.sum()
+        self.count += len(values)
+
+    def compute(self) -> Tensor:
+        return self.total.double() / self.count
+
+
+class MSE(ImageMetric):
+    """Mean squared error per pixel; see `mse`."""
+
+    higher_is_better = False
+
+    def per_image(self, image: Tensor, reference: Tensor) -> Tensor:
+        return mse(image, reference)
+
+
+class PSNR(ImageMetric):
+    """Peak signal-to-noise ratio in dB; see `psnr`."""
+
+    higher_is_better = True
+
+    def per_image(self, image: Tensor, reference: Tensor) -> Tensor:
+        return psnr(image, reference)
+
+
+class SSIM(ImageMetric):
+    """Structural similarity; see `ssim`. torchmetrics' own takes 20 times as long on a CPU."""
+
+    higher_is_better = True
+
+    def per_image(self, image: Tensor, reference: Tensor) -> Tensor:
+        return ssim(image, reference)
+
+
+def image_metrics(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
+    """MSE, PSNR and SSIM of each image, by name."""
+    with torch.autocast(image.device.type, enabled=False):
+        return {metric.__name__: metric(image, reference) for metric in (mse, psnr, ssim)}
