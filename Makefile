@@ -4,7 +4,7 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 # What `make figures` runs and draws: SCALE=quick, to see all of it drawn, or SCALE=full.
 SCALE ?= quick
-STUDIES ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
+EXPERIMENTS ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
 
 .PHONY: help install demo test lint format figures report bench kills clean
 
@@ -34,12 +34,12 @@ format: $(INSTALLED)  ## format the code in place
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-figures: $(INSTALLED)  ## run what is missing of each of STUDIES at SCALE, draw its figures
-	for name in $(STUDIES); do \
-	    $(PY) -m ae_lab.train experiments=$$name scale=$(SCALE) && $(PY) -m ae_lab.report $$name || exit 1; \
+figures: $(INSTALLED)  ## run what is missing of each of EXPERIMENTS at SCALE, draw its figures
+	for name in $(EXPERIMENTS); do \
+	    $(PY) -m ae_lab.train experiment=$$name scale=$(SCALE) && $(PY) -m ae_lab.report $$name || exit 1; \
 	done
 
-report: $(INSTALLED)  ## the page of all studies and claims: outputs/report/index.html
+report: $(INSTALLED)  ## the page of all experiments and claims: outputs/report/index.html
 	$(PY) -m ae_lab.report --all
 
 bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script

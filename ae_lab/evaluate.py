@@ -1,10 +1,14 @@
-"""How good a finished run is: `python -m ae_lab.evaluate run=<folder> evaluator=samples`."""
+"""How good a finished run is, by one evaluator or several.
+
+python -m ae_lab.evaluate run=outputs/runs/... noise=speckle
+python -m ae_lab.evaluate run=outputs/runs/... evaluator=[samples,likelihood] sampler=gmm
+"""
 
 from ae_lab.core import command
 
 
 def run(config) -> None:
-    from ae_lab.evaluation.reconstruction import evaluate
+    from ae_lab.evaluation import evaluate
 
     evaluate(config)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ae_lab.core.errors import UserError
-from ae_lab.inference.flow import Autoregressive, Flow
+from ae_lab.inference.flow import AutoregressiveLayer, Flow
 
 
 def bent(n: int, seed: int) -> torch.Tensor:
@@ -16,7 +16,7 @@ def bent(n: int, seed: int) -> torch.Tensor:
 
 def test_each_dimension_depends_on_those_before_and_the_determinant_is_the_jacobians():
     torch.manual_seed(0)
-    layer = Autoregressive(5, 32)
+    layer = AutoregressiveLayer(5, 32)
     torch.nn.init.normal_(layer.net[-1].weight)
     z = torch.randn(1, 5)
     jacobian = torch.autograd.functional.jacobian(lambda x: layer(x)[0].sum(0), z)[:, 0]
@@ -34,7 +34,7 @@ def test_a_flow_learns_a_bent_density_and_draws_from_it():
     best = normal.log_prob(fresh[:, 0])
     best = best + torch.distributions.Normal(fresh[:, 0].square(), 0.5).log_prob(fresh[:, 1])
     with torch.no_grad():
-        short = float((best - flow.log_density(fresh)).mean())
+        short = float((best - flow.log_prob(fresh)).mean())
     assert 0 < short < 0.15  # nats; a normal distribution is short by 0.75
     drawn = flow.sample(4000, torch.Generator().manual_seed(0))
     left = drawn[:, 1] - drawn[:, 0].square()

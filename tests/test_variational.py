@@ -1,22 +1,17 @@
 """Variational families: bounds against closed forms, samplers against what they were given."""
 
-import json
 import math
 
 import pytest
 import torch
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Independent, Normal, kl_divergence
 
 from ae_lab.core.errors import UserError, root_cause
 from ae_lab.data.corruptions import Noise
 from ae_lab.data.images import Batch, EvalLoader, Split, TrainLoader
-from ae_lab.evaluation.likelihood import bounds
-from ae_lab.inference.loaded_run import LoadedRun
-from ae_lab.inference.samplers import Mixture
 from ae_lab.models.bottlenecks import Gaussian, Ladder, combined
 from ae_lab.models.objectives import KL, ImportanceBound
 from tests.building import build
-from tests.tiny_coco import write_coco
 
 
 def batch_of(n: int, *shape: int) -> Batch:
@@ -122,22 +117,6 @@ def test_the_importance_bound_is_the_elbo_with_one_code_and_grows_with_their_num
     assert one < few < many
 
 
-def test_the_bounds_of_a_linear_model_meet_its_exact_likelihood():
-    """x = W·z + b + σ·ε is normal with covariance W·Wᵀ + σ²·I, whatever the encoder says."""
-    words = ["hidden=[]", "output=linear", "objective=elbo_gaussian", "data.shape=[1,2,3]"]
-    model = build("model=vae", "latent=2", "objective.reconstruction.sigma=0.5", *words).eval()
-    batch = batch_of(6, 1, 2, 3)
-    with torch.no_grad():
-        model.decoder.to_pixels.weight.mul_(0.5)
-        weight, bias = model.decoder.to_pixels.weight, model.decoder.to_pixels.bias
-        exact = MultivariateNormal(bias, weight @ weight.T + 0.25 * torch.eye(6))
-    torch.manual_seed(0)
-    elbo, bound = bounds(LoadedRun(None, model, None, None), batch, 50_000)
-    exact = exact.log_prob(batch.clean.flatten(1))
-    torch.testing.assert_close(bound, exact, atol=0.05, rtol=0)
-    assert (elbo < exact).all()
-
-
 def test_the_weight_of_the_divergence_rises_in_training_alone():
     model, term = build("model=vae"), KL(weight=4.0, warmup=0.5)
     model.steps, model.total_steps = 25, 100
@@ -188,48 +167,3 @@ def test_binary_pixels_are_drawn_anew_in_training_and_once_in_validation():
     parts = list(EvalLoader(split, Noise(), "val", 100, binary=True))
     assert torch.equal(whole, torch.cat([part.clean for part in parts]))
     assert all(torch.equal(part.clean, part.seen) for part in parts)
-
-
-def test_a_mixture_draws_from_where_the_codes_are():
-    torch.manual_seed(0)
-    centres = torch.tensor([[5.0, 0.0], [-5.0, 3.0], [0.0, -6.0]])
-    codes = centres[torch.arange(3000) % 3] + 0.3 * torch.randn(3000, 2)
-    mixture = Mixture(components=3)
-    mixture.fit(codes, seed=0)
-    drawn = mixture.sample(3000, torch.Generator().manual_seed(0))
-    nearest = torch.cdist(drawn, centres).min(1)
-    assert nearest.values.max() < 2
-    assert nearest.indices.bincount().min() > 850
-    with pytest.raises(UserError, match=r"sampler\.components=2"):
-        mixture.fit(codes[:4], seed=0)
-
-
-def test_a_conditional_denoising_convolutional_vae_trains_on_photographs(run, command, tmp_path):
-    write_coco(tmp_path)
-    words = ["data=coco64", f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
-    trained = run("model=cnn_cvae", "noise=speckle", "latent=4", "hidden=[4,4,4]", *words)
-    assert trained.config.conditional
-    assert {"test/reconstruction", "test/kl", "test/psnr"} <= trained.metrics.keys()
-    made = command("generate", f"run={trained.path}", "label=0", "n=4")
-    assert made.returncode == 0, made.stderr
-
-
-def test_a_variational_run_generates_and_tells_its_likelihood(run, command):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    trained = run("model=cvae", "data.binary=true", "hidden=[30]", "latent=2", "noise=gaussian")
-    assert {"test/reconstruction", "test/kl", "test/loss"} <= trained.metrics.keys()
-    events = EventAccumulator(str(trained.path), size_guidance={"images": 0}).Reload()
-    assert {"random codes", "plane of codes"} <= set(events.Tags()["images"])
-    few = [["sampler=normal"], ["sampler=gmm", "sampler.components=2"]]
-    for sampler in ([], *few):
-        made = command("generate", f"run={trained.path}", "label=7", "n=8", *sampler)
-        assert made.returncode == 0, made.stderr
-    told = command("likelihood", f"run={trained.path}", "n=20", "samples=50")
-    assert told.returncode == 0, told.stderr
-    found = json.loads((trained.path / "evaluated" / "likelihood-test-20-50.json").read_text())
-    assert found["elbo"] < found["log_p"] < 0
-    plain = run("hidden=[30]")
-    refused = command("likelihood", f"run={plain.path}")
-    assert refused.returncode == 2
-    assert "has no likelihood" in refused.stderr

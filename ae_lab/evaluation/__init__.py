@@ -1,1 +1,56 @@
-""""""
+"""How good a finished run is.
+
+`evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
+run; `reconstruction`, `samples`, `latents`, `likelihood` and `denoisers` are evaluators;
+`run_metrics` are the numbers that an experiment names; `classical`, `classifier`, `fidelity` and
+`pca` are what these use. scikit-learn, scikit-image and matplotlib are imported where they are
+used: every sweep imports this package.
+"""
+
+from ae_lab.evaluation.denoisers import DenoiserEvaluator
+from ae_lab.evaluation.evaluator import Evaluation, Evaluator
+from ae_lab.evaluation.latents import LatentEvaluator
+from ae_lab.evaluation.likelihood import LikelihoodEvaluator
+from ae_lab.evaluation.pca import pca_mse
+from ae_lab.evaluation.reconstruction import ReconstructionEvaluator
+from ae_lab.evaluation.run_metrics import (
+    classical_psnr,
+    corrupted_psnr,
+    epochs_to_converge,
+    epochs_to_threshold,
+    final_over_best,
+    gradient_energy_ratio,
+    gradient_flow,
+    psnr_gain,
+    ratio,
+    sample_quality,
+    scaled,
+    val_train_loss_ratio,
+)
+from ae_lab.evaluation.runner import evaluate, evaluator_number
+from ae_lab.evaluation.samples import SampleEvaluator
+
+__all__ = [
+    "DenoiserEvaluator",
+    "Evaluation",
+    "Evaluator",
+    "LatentEvaluator",
+    "LikelihoodEvaluator",
+    "ReconstructionEvaluator",
+    "SampleEvaluator",
+    "classical_psnr",
+    "corrupted_psnr",
+    "epochs_to_converge",
+    "epochs_to_threshold",
+    "evaluate",
+    "evaluator_number",
+    "final_over_best",
+    "gradient_energy_ratio",
+    "gradient_flow",
+    "pca_mse",
+    "psnr_gain",
+    "ratio",
+    "sample_quality",
+    "scaled",
+    "val_train_loss_ratio",
+]

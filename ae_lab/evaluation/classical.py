@@ -1,4 +1,4 @@
-"""Denoisers that learn nothing: `method(image, strength) -> image`, float (H, W, C) in [0, 1].
+"""Classical denoisers: `method(image, strength) -> image`, float (H, W, C) in [0, 1].
 
 Each comes with the strengths it may be tuned to. BM3D is in the optional package `bm3d`
 (`pip install 'ae_lab[bench]'`).
@@ -12,10 +12,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Method:
-    """A denoiser, the strengths to choose from, each what `restore` takes as its second, and the
-    optional package it needs."""
+    """A denoiser, the strengths to choose from, and the optional package that it needs."""
 
-    restore: Callable[[np.ndarray, object], np.ndarray]
+    denoise: Callable[[np.ndarray, object], np.ndarray]
     strengths: tuple = (None,)
     package: str | None = None
 
@@ -33,20 +32,20 @@ def switching_median(image: np.ndarray, size: int) -> np.ndarray:
     The window grows until it holds one that is not. Source: Sun & Neuvo, Pattern Recognition
     Letters 15 (1994) 341.
     """
-    struck = ((image <= 0) | (image >= 1)).all(2)
-    known = np.where(struck[..., None], np.nan, image)
+    corrupted = ((image <= 0) | (image >= 1)).all(2)
+    known = np.where(corrupted[..., None], np.nan, image)
     restored = image.copy()
-    if struck.all():
+    if corrupted.all():
         return restored
-    for row, column in zip(*struck.nonzero(), strict=True):
-        reach = size // 2
+    for row, column in zip(*corrupted.nonzero(), strict=True):
+        radius = size // 2
         while True:
-            rows = slice(max(0, row - reach), row + reach + 1)
-            around = known[rows, max(0, column - reach) : column + reach + 1]
+            rows = slice(max(0, row - radius), row + radius + 1)
+            around = known[rows, max(0, column - radius) : column + radius + 1]
             if not np.isnan(around).all():
                 restored[row, column] = np.nanmedian(around, axis=(0, 1))
                 break
-            reach += 1
+            radius += 1
     return restored
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ae_lab.core.errors import UserError
 
-NEIGHBOURS = 5
+NUM_NEIGHBOURS = 5
 
 
-def frechet(real: Tensor, generated: Tensor) -> float:
+def frechet_distance(real: Tensor, generated: Tensor) -> float:
     """The squared Fréchet distance of the normal distributions fitted to both:
 
     |m₁ - m₂|² + tr(S₁ + S₂ - 2 (S₁ S₂)^½)
@@ -33,7 +33,7 @@ def frechet(real: Tensor, generated: Tensor) -> float:
     return float((m1 - m2).square().sum()) + trace
 
 
-def manifold(real: Tensor, generated: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
+def manifold_scores(real: Tensor, generated: Tensor, k: int = NUM_NEIGHBOURS) -> dict[str, float]:
     """What the spheres about each point, out to its k-th neighbour of the same kind, hold:
 
     precision  the share of generated points inside some real sphere
@@ -43,7 +43,7 @@ def manifold(real: Tensor, generated: Tensor, k: int = NEIGHBOURS) -> dict[str, 
 
     Source: Kynkäänniemi et al., NeurIPS 2019; Naeem et al., ICML 2020.
     """
-    real_radius, generated_radius = radius(real, k), radius(generated, k)
+    real_radius, generated_radius = neighbour_distance(real, k), neighbour_distance(generated, k)
     distance = torch.cdist(real, generated)
     inside = distance < real_radius[:, None]
     return {
@@ -54,7 +54,7 @@ def manifold(real: Tensor, generated: Tensor, k: int = NEIGHBOURS) -> dict[str, 
     }
 
 
-def radius(points: Tensor, k: int) -> Tensor:
+def neighbour_distance(points: Tensor, k: int) -> Tensor:
     """The distance from each point to its k-th neighbour among the others."""
     return torch.cdist(points, points).kthvalue(k + 1, dim=1).values
 

@@ -1,72 +1,80 @@
-"""What a run's codes are worth in place of the images: dimensionality reduction as a result.
+"""What a run's codes are worth in place of the images: dimensionality reduction as a result."""
 
-    python -m ae_lab.evaluation.latents run=outputs/runs/... projection=tsne
+from __future__ import annotations
 
-Beside them, by the same measures, the pixels themselves and as many principal components.
-"""
+from typing import TYPE_CHECKING
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from omegaconf import DictConfig
-from rich.table import Table
 
-from ae_lab.core.console import print_table
-from ae_lab.core.errors import UserError, check_choice, check_int
-from ae_lab.core.files import write_json
-from ae_lab.data.images import pixels
-from ae_lab.inference.loaded_run import load_run, run_from_path
-from ae_lab.reporting.plots import STYLE, as_labels, save
+from ae_lab.core.errors import check_choice, check_int
+from ae_lab.data.images import to_pixels
+from ae_lab.evaluation.evaluator import Evaluation
+from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 
-NEIGHBOURS = 5
-DRAWN = 2000  # codes at most
-MEASURES = ("nearest neighbours", "linear probe", "trustworthiness")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_NEIGHBOURS = 5
+MAX_POINTS = 2000  # of trustworthiness, which takes memory with their square, and of the figure
 
 
-def codes(config: DictConfig) -> dict[str, dict[str, float]]:
-    """Measure codes of n training and n test images, and draw the test images' in two dimensions.
+class LatentEvaluator:
+    """How well labels can be read from codes, and whether neighbours stay neighbours; the pixels
+    and as many principal components beside them.
+
+    Learnt from the codes of `n` training images, tested on those of at most `n` test images. The
+    figure shows the codes of test images in two dimensions, by `projection`: pca or tsne.
 
     Raises:
-        UserError: no run named, data without single labels, an unknown picture, or too few images.
+        UserError: an unknown projection, or n is below 50.
+        NotApplicable: images have several labels each, or none.
     """
-    projection = check_choice("projection", config.projection, PROJECTIONS)
-    loaded = load_run(run_from_path(config.run))
-    n = check_int("n", config.n, minimum=10 * NEIGHBOURS)
-    train, test = (loaded.data.split(name).first(n) for name in ("train", "test"))
-    if not train.single:
-        raise UserError(f"{loaded.data.images.title} has no single label an image to predict")
-    labels = [split.labels.argmax(1).numpy() for split in (train, test)]
-    flat = [pixels(split.images).flatten(1).numpy() for split in (train, test)]
-    coded = [loaded.codes(split).flatten(1).numpy() for split in (train, test)]
-    dims = coded[0].shape[1]
-    known = {"pixels": flat, "code": coded, f"{dims} principal components": principal(flat, dims)}
-    found = {name: measure(*parts, *labels, flat[1]) for name, parts in known.items()}
-    show(f"{loaded.run.name}: {len(test)} test images, learnt from {len(train)}", found)
-    stem = loaded.run.path / "evaluated" / f"codes-{config.projection}-n{n}"
-    write_json(stem.with_suffix(".json"), found)
-    points = projection(coded[1][:DRAWN])
-    scatter(points, labels[1][:DRAWN], f"Codes of test images, {loaded.data.images.title}", stem)
-    return found
+
+    def __init__(self, n: int = 5000, projection: str = "pca"):
+        self.n = check_int("evaluator.latents.n", n, minimum=10 * NUM_NEIGHBOURS)
+        self.projection = projection
+        self.project = check_choice("evaluator.latents.projection", projection, PROJECTIONS)
+
+    def evaluate(self, loaded: LoadedRun) -> Evaluation:
+        images = loaded.data.images
+        train, test = (loaded.data.split(name).first(self.n) for name in ("train", "test"))
+        if not train.has_single_labels:
+            raise NotApplicable(f"{images.title} has no single label per image to predict")
+        labels = [split.labels.argmax(1).numpy() for split in (train, test)]
+        pixels = [to_pixels(split.images).flatten(1).numpy() for split in (train, test)]
+        codes = [loaded.encode_split(split).flatten(1).numpy() for split in (train, test)]
+        dims = codes[0].shape[1]
+        principal = f"{dims} principal components"
+        vectors = {"pixels": pixels, principal: principal_components(pixels, dims), "code": codes}
+        rows = {name: score(*parts, *labels, pixels[1]) for name, parts in vectors.items()}
+        title = f"{loaded.run.name}: codes of {len(test)} test images of {images.title}, "
+        points = self.project(codes[1][:MAX_POINTS])
+        figure = draw_codes(points, labels[1][:MAX_POINTS], f"Codes of test images, {images.title}")
+        return Evaluation(
+            title + f"learnt from {len(train)}", rows, figures={self.projection: figure}
+        )
 
 
-def principal(images: list[np.ndarray], dims: int) -> list[np.ndarray]:
-    """Training and test images as their first principal components, fitted to the first."""
+def principal_components(images: list[np.ndarray], dims: int) -> list[np.ndarray]:
+    """Training and test images (N, D) as their first principal components, fitted to the first."""
     from sklearn.decomposition import PCA
 
     fitted = PCA(min(dims, *images[0].shape), random_state=0).fit(images[0])
     return [fitted.transform(part) for part in images]
 
 
-def measure(
-    train: np.ndarray, test: np.ndarray, known: np.ndarray, asked: np.ndarray, images: np.ndarray
+def score(
+    train: np.ndarray,
+    test: np.ndarray,
+    train_labels: np.ndarray,
+    test_labels: np.ndarray,
+    test_images: np.ndarray,
 ) -> dict[str, float]:
     """How well labels can be read from vectors (N, D), and whether neighbours stay neighbours.
 
     The first two are accuracies on test images: of the majority of the 5 nearest training vectors,
     and of logistic regression on standardised vectors. Trustworthiness (Venna & Kaski, 2001) is 1
-    less a penalty for each of a vector's 5 neighbours whose image is no neighbour in pixels.
+    minus a penalty for each of a vector's 5 neighbours whose image is no neighbour in pixels.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.manifold import trustworthiness
@@ -75,33 +83,26 @@ def measure(
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    neighbours = KNeighborsClassifier(NEIGHBOURS)
-    few = slice(DRAWN)  # it takes memory with the square of their number
+    neighbours = KNeighborsClassifier(NUM_NEIGHBOURS)
+    some = slice(MAX_POINTS)
     return {
-        "nearest neighbours": float(neighbours.fit(train, known).score(test, asked)),
-        "linear probe": float(probe.fit(train, known).score(test, asked)),
-        "trustworthiness": float(trustworthiness(images[few], test[few], n_neighbors=NEIGHBOURS)),
+        "nearest neighbours": float(neighbours.fit(train, train_labels).score(test, test_labels)),
+        "linear probe": float(probe.fit(train, train_labels).score(test, test_labels)),
+        "trustworthiness": float(
+            trustworthiness(test_images[some], test[some], n_neighbors=NUM_NEIGHBOURS)
+        ),
     }
 
 
-def show(title: str, found: dict[str, dict[str, float]]) -> None:
-    drawn = Table(title=title, title_justify="left")
-    drawn.add_column("")
-    for heading in MEASURES:
-        drawn.add_column(heading, justify="right")
-    for name, row in found.items():
-        drawn.add_row(name, *(f"{row[measure]:.4f}" for measure in MEASURES))
-    print_table(drawn)
-
-
-def by_pca(vectors: np.ndarray) -> np.ndarray:
-    """(N, D) → (N, 2): the first two principal components; what has two or fewer stays."""
+def project_pca(vectors: np.ndarray) -> np.ndarray:
+    """(N, D) → (N, 2): the first two principal components; two dimensions or fewer stay as they
+    are."""
     if vectors.shape[1] <= 2:
         return np.pad(vectors, ((0, 0), (0, 2 - vectors.shape[1])))
-    return principal([vectors, vectors], 2)[0]
+    return principal_components([vectors, vectors], 2)[0]
 
 
-def by_tsne(vectors: np.ndarray) -> np.ndarray:
+def project_tsne(vectors: np.ndarray) -> np.ndarray:
     """(N, D) → (N, 2). Source: van der Maaten & Hinton, JMLR 9 (2008)."""
     from sklearn.manifold import TSNE
 
@@ -109,15 +110,19 @@ def by_tsne(vectors: np.ndarray) -> np.ndarray:
     return TSNE(perplexity=perplexity, random_state=0).fit_transform(vectors)
 
 
-PROJECTIONS = {"pca": by_pca, "tsne": by_tsne}
+PROJECTIONS = {"pca": project_pca, "tsne": project_tsne}
 
 
-def scatter(points: np.ndarray, labels: np.ndarray, title: str, stem: Path) -> None:
-    """Points (N, 2), each drawn as its label, as PNG and SVG."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5, 5))
-        axes = figure.subplots()
-        as_labels(axes, points, labels)
-        axes.set(xticks=[], yticks=[], title=title)
-        axes.spines[:].set_visible(False)
-        print(*save(figure, stem), sep="\n")
+def draw_codes(points: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """Points (N, 2), each drawn as its label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    for label in np.unique(labels):
+        mine = points[labels == label]
+        axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=f"C{label}", marker=f"${label}$")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize="medium")
+    axes.spines[:].set_visible(False)
+    return figure

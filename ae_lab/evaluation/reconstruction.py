@@ -1,94 +1,74 @@
-"""A finished run on any data and noise: `python -m ae_lab.evaluate run=<folder> noise=speckle`.
+"""How well a run reconstructs: its metrics, image by image."""
 
-Prints its test metrics, writes them image by image, and draws its best, median and worst images.
-Data and noise are the run's own where they are not given.
-"""
-
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
 from torch import Tensor
+from torchmetrics import Metric
 
-from ae_lab.core.console import print_table
-from ae_lab.core.files import write_csv
 from ae_lab.core.images import tile_rows
-from ae_lab.data.images import Batch
-from ae_lab.data.module import ImageData
-from ae_lab.inference.loaded_run import LoadedRun, load_run, run_from_path
-from ae_lab.tracking.identity import digest, flat
-from ae_lab.training.metrics import image_metrics
+from ae_lab.data import Batch
+from ae_lab.evaluation.evaluator import Evaluation, summarize
+from ae_lab.inference.loaded_run import LoadedRun
+from ae_lab.training.metrics import ImageMetric, psnr
 
-SHOWN = 4  # images of each kind in the picture
-UNITS = {"mse": "{:.5f}", "psnr": "{:.2f}", "ssim": "{:.4f}"}
+NUM_SHOWN = 4  # images of each kind in the figure
 
 
-def evaluate(config: DictConfig) -> dict[str, float]:
-    """Mean metrics of a run's reconstructions; everything else goes to `evaluated/` in its folder.
+class ReconstructionEvaluator:
+    """The metrics that the run was configured with, of a split's corrupted images and of their
+    reconstructions.
 
-    Raises:
-        UserError: no run named, or data that its model cannot take.
+    An `ImageMetric` also gives a value for each image; of any other metric there is the mean
+    alone. The figure shows the images of highest, median and lowest PSNR.
     """
-    loaded = load_run(run_from_path(config.run), data=config.data, noise=config.noise)
-    batch = loaded.data.evaluated(config.split)
-    reconstruction = loaded.reconstruct(batch)
-    seen = image_metrics(batch.seen, batch.clean)
-    scores = image_metrics(reconstruction, batch.clean)
-    show(
-        f"{config.split} split of {loaded.data.images.title}",
-        {"seen": seen, loaded.run.name: scores},
-    )
-    stem = target(loaded, config.split)
-    write_csv(stem.with_name(f"{stem.name}.csv"), rows(seen, scores))
-    save(extremes(batch, reconstruction, scores["psnr"]), stem.with_name(f"{stem.name}.png"))
-    print(stem.with_name(f"{stem.name}.csv"))
-    return {name: float(values.mean()) for name, values in scores.items()}
+
+    def __init__(self, split: str = "test"):
+        self.split = split
+
+    @torch.no_grad()
+    def evaluate(self, loaded: LoadedRun) -> Evaluation:
+        batch, metrics = loaded.data.eval_batch(self.split), loaded.model.metrics
+        reconstruction = loaded.reconstruct(batch)
+        rows, per_image = {}, {}
+        for name, images in (("corrupted", batch.corrupted), ("reconstruction", reconstruction)):
+            values = image_values(metrics, images, batch.clean)
+            rows[name] = summarize(values) | mean_values(metrics, images, batch.clean)
+            per_image |= {f"{name}/{metric}": column for metric, column in values.items()}
+        title = f"{loaded.run.name}: {self.split} split of {loaded.data.images.title}"
+        order = psnr(reconstruction, batch.clean).argsort(descending=True)
+        figures = {"extremes": draw_extremes(batch, reconstruction, order)}
+        return Evaluation(title, rows, per_image=per_image, figures=figures)
 
 
-def rows(seen: dict[str, Tensor], scores: dict[str, Tensor]) -> list[dict[str, float]]:
-    """One row an image: its place in the split, its metrics before and after."""
-    columns = {f"seen/{name}": values.tolist() for name, values in seen.items()}
-    columns |= {name: values.tolist() for name, values in scores.items()}
-    return [
-        {"index": index} | dict(zip(columns, values, strict=True))
-        for index, values in enumerate(zip(*columns.values(), strict=True))
-    ]
+def image_values(metrics: Mapping[str, Metric], images: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    """The value of each image, (B,), by the name of the metric."""
+    return {
+        name: metric.per_image(images, clean)
+        for name, metric in metrics.items()
+        if isinstance(metric, ImageMetric)
+    }
 
 
-def show(title: str, scored: dict[str, dict[str, Tensor]]) -> None:
-    """A table of means over the images, with the standard error of the PSNR's."""
-    drawn = Table(title=title, title_justify="left")
-    drawn.add_column("", overflow="fold")
-    for heading in ("MSE", "PSNR dB", "SSIM"):
-        drawn.add_column(heading, justify="right")
-    for name, scores in scored.items():
-        cells = [UNITS[metric].format(float(scores[metric].mean())) for metric in UNITS]
-        cells[1] += f" ± {standard_error(scores['psnr']):.2f}"
-        drawn.add_row(name, *cells)
-    print_table(drawn)
+def mean_values(
+    metrics: Mapping[str, Metric], images: Tensor, clean: Tensor, chunk: int = 500
+) -> dict[str, float]:
+    """The values over all images of the metrics that have none for each image."""
+    means = {}
+    for name, metric in metrics.items():
+        if not isinstance(metric, ImageMetric):
+            metric.reset()
+            for part in zip(images.split(chunk), clean.split(chunk), strict=True):
+                metric.update(*part)
+            means[name] = float(metric.compute())
+            metric.reset()
+    return means
 
 
-def standard_error(values: Tensor) -> float:
-    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
-
-
-def extremes(batch: Batch, reconstruction: Tensor, psnr: Tensor) -> Tensor:
-    """Clean · seen · reconstructed, one row each, of the best, the median and the worst images."""
-    order = psnr.argsort(descending=True)
-    middle = max(0, (len(order) - SHOWN) // 2)
-    chosen = torch.cat([order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:]])
-    return tile_rows(*(images[chosen] for images in (batch.clean, batch.seen, reconstruction)))
-
-
-def target(loaded: LoadedRun, split: str) -> Path:
-    """Where an evaluation goes, without its suffix."""
-    name = title(loaded.data, loaded.config.noise, split)
-    return loaded.run.path / "evaluated" / name
-
-
-def title(data: ImageData, noise: DictConfig, split: str) -> str:
-    """A file's name for some data with some noise: readable, and a hash of what they are."""
-    settings = flat(OmegaConf.create({"noise": noise}))
-    kind = settings["noise._target_"].rpartition(".")[2].lower()
-    return f"{data.images.name}-{split}-{kind}-{digest([data.images.fingerprint, settings])}"
+def draw_extremes(batch: Batch, reconstruction: Tensor, order: Tensor) -> Tensor:
+    """Clean, corrupted and reconstructed images, one row each: the first, the middle and the last
+    ones of an order."""
+    middle = max(0, (len(order) - NUM_SHOWN) // 2)
+    chosen = [order[:NUM_SHOWN], order[middle : middle + NUM_SHOWN], order[-NUM_SHOWN:]]
+    index = torch.cat(chosen)
+    return tile_rows(*(images[index] for images in (batch.clean, batch.corrupted, reconstruction)))

@@ -1,132 +1,110 @@
-"""How good a run's random images are, by the data's own classifier.
+"""How good a run's random images are, by a classifier of the data's own labels."""
 
-    python -m ae_lab.evaluation.samples run=outputs/runs/... n=5000
-    python -m ae_lab.evaluation.samples -m run=outputs/runs/... sampler=prior,normal,gmm,flow
-
-Images come as `python -m ae_lab.generate` makes them. The first row is what real images get that
-the run has not been trained on: the ceiling.
-"""
-
-import json
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-from rich.table import Table
 from torch import Tensor
 
-from ae_lab.core import configuration
-from ae_lab.core.console import print_table
 from ae_lab.core.errors import UserError, check_int
-from ae_lab.core.files import write_json
-from ae_lab.data.images import pixels
-from ae_lab.evaluation.classifier import Judge
-from ae_lab.evaluation.classifier import judge as judge_of
-from ae_lab.evaluation.fidelity import NEIGHBOURS, frechet, inception_distance, manifold
-from ae_lab.inference.loaded_run import LoadedRun, load_run, run_from_path
-from ae_lab.inference.samplers import Prior, Sampler
-
-HEADINGS = {
-    "label accuracy": "{:.3f}",
-    "label confidence": "{:.3f}",
-    "frechet": "{:.2f}",
-    "fid": "{:.2f}",
-    "precision": "{:.3f}",
-    "recall": "{:.3f}",
-    "density": "{:.3f}",
-    "coverage": "{:.3f}",
-}
+from ae_lab.data.images import to_pixels
+from ae_lab.evaluation.classifier import FeatureClassifier, load_or_train_classifier
+from ae_lab.evaluation.evaluator import Evaluation
+from ae_lab.evaluation.fidelity import (
+    NUM_NEIGHBOURS,
+    frechet_distance,
+    inception_distance,
+    manifold_scores,
+)
+from ae_lab.inference.loaded_run import LoadedRun
+from ae_lab.inference.samplers import Prior, Sampler, describe_sampler
 
 
-def judge(config: DictConfig) -> dict[str, dict[str, float]]:
-    """Scores of n real and n generated images, beside those that the run was given before.
+class SampleEvaluator:
+    """Scores of `n` random images, and of as many real test images, both against `n` training
+    images.
+
+    Real images that the run was not trained on are the ceiling. Random images are those of
+    `python -m ae_lab.generate`; `sampler` says where their codes come from. `cache` is the folder
+    of classifiers. With `inception`, the file of Inception's weights, there is the FID of the
+    literature too.
 
     Raises:
-        UserError: no run named, one that cannot generate, data without single labels, or too few.
+        UserError: n is not an integer >= 1 or the images are too few; seed is not one >= 0;
+            unusable weights.
+        NotApplicable: images have several labels each, or none; the run cannot generate.
     """
-    loaded = load_run(run_from_path(config.run))
-    n, seed = check_int("n", config.n), check_int("seed", config.seed, minimum=0)
-    judging = judge_of(loaded.data.images, Path(config.paths.cache).expanduser())
-    sampler = config.sampler and instantiate(config.sampler)
-    real, generated = compare(loaded, sampler, n, seed, judging, config.inception)
-    n = min(n, len(loaded.data.split("test")))
-    folder = loaded.run.path / "evaluated"
-    for name, found in (("real", real), (chosen(loaded), generated)):
-        write_json(folder / f"judged-n{n}-seed{seed}" / f"{name}.json", found)
-    files = sorted((folder / f"judged-n{n}-seed{seed}").glob("*.json"), key=_real_first)
-    rows = {file.stem: json.loads(file.read_text()) for file in files}
-    print(f"the judge is right on {judging.accuracy:.2%} of all real test images")
-    show(f"{n} random images of {loaded.run.name}, {loaded.data.images.title}", rows)
-    print(files[0].parent)
-    return rows
+
+    def __init__(
+        self,
+        cache: str,
+        n: int = 5000,
+        sampler: Sampler | Prior | None = None,
+        seed: int = 0,
+        inception: str | None = None,
+    ):
+        self.cache, self.n = Path(cache).expanduser(), check_int("evaluator.samples.n", n)
+        self.seed = check_int("evaluator.samples.seed", seed, minimum=0)
+        self.sampler, self.inception = sampler, inception
+
+    def evaluate(self, loaded: LoadedRun) -> Evaluation:
+        images = loaded.data.images
+        classifier = load_or_train_classifier(images, self.cache)
+        sampler = self.sampler or loaded.default_sampler()
+        real, generated = score_samples(
+            loaded, sampler, self.n, self.seed, classifier, self.inception
+        )
+        n = min(self.n, len(images.test))
+        return Evaluation(
+            f"{loaded.run.name}: {n} random images, seed {self.seed}, and real ones of "
+            f"{images.title}",
+            {"real images": real, f"generated, {describe_sampler(sampler)}": generated},
+            note=f"classifier test accuracy: {classifier.accuracy:.2%}",
+        )
 
 
-def _real_first(file: Path) -> tuple[bool, str]:
-    return file.stem != "real", file.stem
-
-
-def chosen(loaded: LoadedRun) -> str:
-    """The sampler's name, and what was changed of it."""
-    usual = "prior" if loaded.model.random else "normal"
-    changed = [text for text in configuration.overrides() if text.startswith("sampler.")]
-    return " ".join([configuration.choices().get("sampler") or usual, *changed])
-
-
-def compare(
+def score_samples(
     loaded: LoadedRun,
     sampler: Sampler | Prior | None,
     n: int,
     seed: int,
-    judging: Judge,
+    classifier: FeatureClassifier,
     inception: str | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Scores of n real test images and of n random ones, both against n training images.
 
     Raises:
-        UserError: a run that cannot generate, too few images to judge by, or unusable weights.
+        UserError: too few images, or unusable weights.
+        NotApplicable: a run that cannot generate.
     """
     train, test = loaded.data.split("train"), loaded.data.split("test")
     real = test.first(min(n, len(test)))
     n = len(real)
-    if n <= NEIGHBOURS:
-        raise UserError(f"{n} images are too few to judge by: give at least {NEIGHBOURS + 1}")
-    codes, hot = loaded.draw(n, None, sampler, seed)
-    images = loaded.decode(codes, hot)
-    asked = hot.argmax(1) if loaded.model.conditional else None
+    if n <= NUM_NEIGHBOURS:
+        raise UserError(f"{n} images are too few: give n of at least {NUM_NEIGHBOURS + 1}")
+    codes, labels = loaded.sample_codes(n, None, sampler, seed)
+    generated = loaded.decode(codes, labels)
+    chosen = labels.argmax(1) if loaded.model.conditional else None
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    trained, held_out = pixels(train.images[some]), pixels(real.images)
-    reference = judging.look(trained)[0]
-    found = (
-        scores(judging, held_out, real.labels.argmax(1), reference),
-        scores(judging, images, asked, reference),
+    trained, held_out = to_pixels(train.images[some]), to_pixels(real.images)
+    reference = classifier.classify(trained)[0]
+    scores = (
+        score_images(classifier, held_out, real.labels.argmax(1), reference),
+        score_images(classifier, generated, chosen, reference),
     )
     if inception:
-        for row, shown in zip(found, (held_out, images), strict=True):
-            row["fid"] = inception_distance(trained, shown, Path(inception))
-    return found
+        for row, images in zip(scores, (held_out, generated), strict=True):
+            row["fid"] = inception_distance(trained, images, Path(inception))
+    return scores
 
 
-def scores(
-    judging: Judge, images: Tensor, label: Tensor | None, reference: Tensor
+def score_images(
+    classifier: FeatureClassifier, images: Tensor, labels: Tensor | None, reference: Tensor
 ) -> dict[str, float]:
-    """All scores of images against the reference's features; accuracy where labels were asked."""
-    features, probability = judging.look(images)
-    found = {"label confidence": float(probability.max(1).values.mean())}
-    if label is not None:
-        found["label accuracy"] = float((probability.argmax(1) == label).float().mean())
-    return found | {"frechet": frechet(reference, features)} | manifold(reference, features)
-
-
-def show(title: str, found: dict[str, dict[str, float]]) -> None:
-    drawn = Table(title=title, title_justify="left")
-    drawn.add_column("images")
-    known = {
-        key: form for key, form in HEADINGS.items() if any(key in row for row in found.values())
-    }
-    for heading in known:
-        drawn.add_column(heading.replace("frechet", "classifier Fréchet"), justify="right")
-    for name, row in found.items():
-        cells = (form.format(row[key]) if key in row else "–" for key, form in known.items())
-        drawn.add_row(name, *cells)
-    print_table(drawn)
+    """All scores of images against reference features (N, 128); accuracy where images (n, ...)
+    were made for labels (n,)."""
+    features, probability = classifier.classify(images)
+    scores = {"label confidence": float(probability.max(1).values.mean())}
+    if labels is not None:
+        scores["label accuracy"] = float((probability.argmax(1) == labels).float().mean())
+    distance = {"frechet": frechet_distance(reference, features)}
+    return scores | distance | manifold_scores(reference, features)

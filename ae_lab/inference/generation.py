@@ -1,33 +1,30 @@
-"""Codes through a run's decoder: random ones, between images, along dimensions.
-
-python -m ae_lab.generate run=outputs/runs/... label=7 n=64 sampler=gmm
-python -m ae_lab.generate run=outputs/runs/... picture=interpolation
-"""
+"""Draw a latent figure of a run and write it."""
 
 from pathlib import Path
 
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from PIL import Image
 
 from ae_lab.core import configuration
 from ae_lab.core.errors import check_int
-from ae_lab.core.images import tile_rows
-from ae_lab.inference.latent_figures import Request
-from ae_lab.inference.loaded_run import load_run, run_from_path
+from ae_lab.core.files import replace_atomically
+from ae_lab.core.images import save_png, tile_rows
+from ae_lab.inference.latent_figures import FigureRequest
+from ae_lab.inference.loaded_run import load_run
+from ae_lab.tracking.registry import run_from_path
 from ae_lab.tracking.run import Run
-
-ENLARGED = 3
 
 
 def generate(config: DictConfig) -> Path:
-    """Draw the picture asked for: a PNG, and beside it its images, codes and labels as .npz.
+    """Write the figure asked for: a PNG, and its images, codes and labels as .npz; returns the
+    PNG.
 
     Raises:
-        UserError: no run named, or one that cannot do what is asked.
+        UserError: no run is named, or it cannot do what is asked.
     """
-    request = Request(
+    configuration.check_parts(config)
+    request = FigureRequest(
         n=check_int("n", config.n),
         columns=check_int("columns", config.columns),
         label=config.label,
@@ -35,31 +32,22 @@ def generate(config: DictConfig) -> Path:
         seed=check_int("seed", config.seed, minimum=0),
     )
     loaded = load_run(run_from_path(config.run))
-    picture = instantiate(config.picture)(loaded, request)
-    file = target(config, loaded.run)
-    save(tile_rows(*picture.images), file)
-    beside = file.with_suffix(".npz")
-    np.savez(beside, **{name: part.numpy() for name, part in vars(picture).items()})
-    print(beside)
+    figure = instantiate(config.figure)(loaded, request)
+    file = save_png(tile_rows(*figure.images), target_file(config, loaded.run))
+    arrays = file.with_suffix(".npz")
+    with replace_atomically(arrays) as beside, beside.open("wb") as stream:
+        np.savez(stream, **{name: part.numpy() for name, part in vars(figure).items()})
+    print(file, arrays, sep="\n")
     return file
 
 
-def target(config: DictConfig, run: Run) -> Path:
-    """Where the picture goes: named after what makes it this one."""
-    made = configuration.choices()
-    choices = [made.get("picture"), made.get("sampler")]
-    words = [word for word in choices if word not in (None, "null", "samples")]
-    words += [f"n{config.n}", "" if config.label is None else f"label{config.label}"]
-    name = "-".join([*filter(None, words), f"seed{config.seed}"])
-    return Path(config.file or run.path / "generated" / f"{name}.png")
-
-
-def save(picture, file: Path) -> Path:
-    """Write an image (C, H, W) in [0, 1] as PNG, enlarged so that its pixels can be seen."""
-    values = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
-    image = Image.fromarray(values.squeeze())
-    image = image.resize([side * ENLARGED for side in image.size], Image.Resampling.NEAREST)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file)
-    print(file)
-    return file
+def target_file(config: DictConfig, run: Run) -> Path:
+    """Where a figure goes: a file in the run's folder, named by the settings."""
+    if config.file:
+        return Path(config.file)
+    choices = configuration.choices()
+    parts = [choices.get(group) for group in ("figure", "sampler")]
+    parts = [part for part in parts if part not in (None, "null", "samples")]
+    label = [] if config.label is None else [f"label{config.label}"]
+    name = "-".join([*parts, f"n{config.n}", *label, f"seed{config.seed}"])
+    return run.path / "generated" / f"{name}.png"

@@ -1,6 +1,7 @@
-"""What `python -m ae_lab.generate picture=...` draws: images made of codes, in rows.
+"""What `python -m ae_lab.generate figure=...` draws: images made of codes, in rows.
 
-A new picture is a function that takes a loaded run and a request, and a file in `conf/picture/`.
+A figure is a function `figure(loaded, request) -> LatentFigure`. A new one is such a function and
+a file in `conf/figure/`, or in the folder `figure/` of a `hydra.searchpath`.
 """
 
 from dataclasses import dataclass
@@ -9,23 +10,25 @@ import torch
 from torch import Tensor
 
 from ae_lab.core.errors import UserError, check_float, check_int
-from ae_lab.inference.loaded_run import LoadedRun
-from ae_lab.inference.samplers import Sampler
+from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
+from ae_lab.inference.samplers import Prior, Sampler
+from ae_lab.models.interfaces import AutoencoderOutput
+from ae_lab.models.latent_grid import latent_grid
 
 
 @dataclass(frozen=True)
-class Request:
-    """How many images in how many columns, of which label, with which chance."""
+class FigureRequest:
+    """How many images in how many columns, of which label, with which sampler and seed."""
 
     n: int
     columns: int
     label: int | None
-    sampler: Sampler | None
+    sampler: Sampler | Prior | None
     seed: int
 
 
 @dataclass(frozen=True)
-class Picture:
+class LatentFigure:
     """Images (rows, columns, C, H, W); the codes and labels they were decoded from, one each.
 
     Where an image was not decoded but is an original, its code is that of the original.
@@ -36,112 +39,115 @@ class Picture:
     labels: Tensor
 
 
-def samples(loaded: LoadedRun, request: Request) -> Picture:
-    """Random codes through the decoder; see `LoadedRun.draw`."""
-    codes, hot = loaded.draw(request.n, request.label, request.sampler, request.seed)
-    images = loaded.decode(codes, hot)
+def draw_samples(loaded: LoadedRun, request: FigureRequest) -> LatentFigure:
+    """Random codes through the decoder; see `LoadedRun.sample_codes`."""
+    codes, labels = loaded.sample_codes(request.n, request.label, request.sampler, request.seed)
+    images = loaded.decode(codes, labels)
     blank = images.new_ones(-len(images) % request.columns, *images.shape[1:])
     rows = torch.cat([images, blank]).unflatten(0, (-1, request.columns))
-    return Picture(rows, codes, hot)
+    return LatentFigure(rows, codes, labels)
 
 
-def interpolation(loaded: LoadedRun, request: Request) -> Picture:
+def draw_interpolation(loaded: LoadedRun, request: FigureRequest) -> LatentFigure:
     """From one test image's code to another's on a straight line, a pair in each row.
 
-    z(t) = (1 - t)·z₀ + t·z₁; a label goes the same way. The outer columns are reconstructions.
+    z(t) = (1 - t)·z₀ + t·z₁; labels are interpolated too. The outer columns are reconstructions.
+
+    Raises:
+        UserError: fewer test images than n asks for.
+        NotApplicable: codes alone do not make images.
     """
     pairs = request.n // request.columns
-    out = originals(loaded, 2 * pairs)
+    output = encode_test_images(loaded, 2 * pairs)
     t = torch.linspace(0, 1, request.columns)[None, :, None]
-    ends = [(part[:pairs, None], part[pairs:, None]) for part in (out.code, out.label)]
+    ends = [(part[:pairs, None], part[pairs:, None]) for part in (output.code, output.label)]
     codes, labels = ((1 - t) * start + t * end for start, end in ends)
-    return in_rows(loaded, codes, labels)
+    return decode_rows(loaded, codes, labels)
 
 
-def traversal(loaded: LoadedRun, request: Request, span: float = 3.0) -> Picture:
-    """One test image's code with one dimension changed in each row, the widest first.
+def draw_traversal(loaded: LoadedRun, request: FigureRequest, num_std: float = 3.0) -> LatentFigure:
+    """One test image's code with one dimension changed in each row, that of the largest standard
+    deviation first.
 
-    Over ± `span` standard deviations of the training codes about their mean.
+    Over ± `num_std` standard deviations of the training codes about their mean.
 
     Raises:
-        UserError: span is not above 0.
+        UserError: num_std is not above 0.
+        NotApplicable: codes alone do not make images.
     """
-    span = check_float("picture.span", span, exclusive=True)
-    trained = loaded.codes(loaded.data.split("train"))
+    num_std = check_float("figure.num_std", num_std, exclusive=True)
+    loaded.check_can_generate()
+    trained = loaded.encode_split(loaded.data.split("train"))
     widest = trained.std(0).argsort(descending=True)[: request.n // request.columns]
-    out = originals(loaded, 1)
-    codes = out.code[:, None].repeat(len(widest), request.columns, 1)
+    output = encode_test_images(loaded, 1)
+    codes = output.code[:, None].repeat(len(widest), request.columns, 1)
     for row, dimension in enumerate(widest.tolist()):
-        middle, scale = trained[:, dimension].mean(), trained[:, dimension].std()
-        codes[row, :, dimension] = middle + scale * torch.linspace(-span, span, request.columns)
-    return in_rows(loaded, codes, out.label.expand(len(widest), request.columns, -1))
+        mean, std = trained[:, dimension].mean(), trained[:, dimension].std()
+        codes[row, :, dimension] = mean + std * torch.linspace(-num_std, num_std, request.columns)
+    return decode_rows(loaded, codes, output.label.expand(len(widest), request.columns, -1))
 
 
-def plane(loaded: LoadedRun, request: Request, reach: float = 0.02) -> Picture:
-    """The plane of a code of two dimensions: decoded where the training codes lie.
+def draw_latent_grid(
+    loaded: LoadedRun, request: FigureRequest, quantile: float = 0.02
+) -> LatentFigure:
+    """A grid of codes of two dimensions, decoded, over where the training codes lie.
 
-    Each axis goes from their quantile `reach` to 1 - `reach`; the second points upwards.
+    Each axis goes from their quantile `quantile` to 1 - `quantile`; the second points upwards.
 
     Raises:
-        UserError: the code has not two dimensions, or reach is not below a half; codes alone do
-            not make images; a label that the model does not take.
+        UserError: quantile is not below 0.5, or a label that the model does not take.
+        NotApplicable: the code has not two dimensions, or does not make images alone.
     """
-    loaded.check_generates()
-    reach = check_float("picture.reach", reach, high=0.49)
-    trained = loaded.codes(loaded.data.split("train"))
-    if trained.shape[1] != 2:
-        raise UserError(
-            f"picture=plane needs a code of 2 dimensions, and {loaded.run.path} has "
-            f"{trained.shape[1]}: train with latent=2, or take picture=traversal"
+    loaded.check_can_generate()
+    quantile = check_float("figure.quantile", quantile, high=0.49)
+    if loaded.model.bottleneck.shape != (2,):
+        raise NotApplicable(
+            f"figure=latent_grid needs a code of 2 dimensions, and {loaded.run.path} has "
+            f"{loaded.model.bottleneck.shape[0]}: train with latent=2, or take figure=traversal"
         )
-    codes = plane_of(trained, max(1, request.n // request.columns), request.columns, reach)
     loaded.check_label(request.label)
-    hot = loaded.hot(torch.full(codes.shape[:2], request.label or 0))
-    return in_rows(loaded, codes, hot)
+    trained = loaded.encode_split(loaded.data.split("train"))
+    rows = max(1, request.n // request.columns)
+    codes = latent_grid(trained, rows, request.columns, quantile)
+    labels = loaded.one_hot(torch.full(codes.shape[:2], request.label or 0))
+    return decode_rows(loaded, codes, labels)
 
 
-def plane_of(codes: Tensor, rows: int, columns: int, reach: float = 0.02) -> Tensor:
-    """A grid (rows, columns, 2) over where codes (N, 2) lie, upwards along the second axis."""
-    low, high = codes.quantile(torch.tensor([reach, 1 - reach], device=codes.device), dim=0)
-    steps = torch.linspace(0, 1, columns), torch.linspace(1, 0, rows)
-    along, up = torch.meshgrid(*steps, indexing="xy")
-    return low + torch.stack([along, up], dim=2).to(codes.device) * (high - low)
-
-
-def edit(loaded: LoadedRun, request: Request) -> Picture:
+def draw_label_swap(loaded: LoadedRun, request: FigureRequest) -> LatentFigure:
     """Test images decoded again under every label, an image in each row, the original first.
 
     Raises:
-        UserError: the model takes no label.
+        NotApplicable: the model takes no label, or codes alone do not make images.
     """
     if not loaded.model.conditional:
-        raise UserError(f"{loaded.run.path} takes no label: train with conditional=true")
-    classes = loaded.classes
-    out = originals(loaded, max(1, request.n // classes))
-    codes = out.code[:, None].expand(-1, classes, -1)
-    labels = torch.eye(classes).expand(len(codes), -1, -1)
-    decoded = in_rows(loaded, codes, labels)
-    return Picture(
-        torch.cat([out.clean[:, None], decoded.images], dim=1),
-        torch.cat([out.code[:, None], codes], dim=1),
-        torch.cat([out.label[:, None], labels], dim=1),
+        raise NotApplicable(f"{loaded.run.path} takes no label: train with conditional=true")
+    num_classes = loaded.num_classes
+    output = encode_test_images(loaded, max(1, request.n // num_classes))
+    codes = output.code[:, None].expand(-1, num_classes, -1)
+    labels = torch.eye(num_classes).expand(len(codes), -1, -1)
+    decoded = decode_rows(loaded, codes, labels)
+    return LatentFigure(
+        torch.cat([output.clean[:, None], decoded.images], dim=1),
+        torch.cat([output.code[:, None], codes], dim=1),
+        torch.cat([output.label[:, None], labels], dim=1),
     )
 
 
-def originals(loaded: LoadedRun, n: int):
-    """The model's pass over the first n test images.
+def encode_test_images(loaded: LoadedRun, n: int) -> AutoencoderOutput:
+    """The model's output for the first n test images.
 
     Raises:
-        UserError: codes alone do not make its images, or n is not one of theirs.
+        UserError: there are fewer.
+        NotApplicable: codes alone do not make images.
     """
-    loaded.check_generates()
+    loaded.check_can_generate()
     available = len(loaded.data.split("test"))
     if check_int("n", n) > available:
-        raise UserError(f"{n} test images are asked for, and there are {available}: give a lower n")
-    return loaded.show(n)
+        raise UserError(f"the figure needs {n} test images and there are {available}: lower n")
+    return loaded.predict(n)
 
 
-def in_rows(loaded: LoadedRun, codes: Tensor, labels: Tensor) -> Picture:
-    """The picture that codes (R, columns, latent) decode to."""
+def decode_rows(loaded: LoadedRun, codes: Tensor, labels: Tensor) -> LatentFigure:
+    """The figure that codes (rows, columns, latent) decode to."""
     images = loaded.decode(codes.flatten(0, 1), labels.flatten(0, 1))
-    return Picture(images.unflatten(0, codes.shape[:2]), codes, labels)
+    return LatentFigure(images.unflatten(0, codes.shape[:2]), codes, labels)

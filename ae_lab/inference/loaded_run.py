@@ -2,182 +2,148 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
+from ae_lab.core.configuration import flatten
 from ae_lab.core.errors import UserError
 from ae_lab.core.randomness import generator
-from ae_lab.data.corruptions import Noise
-from ae_lab.data.images import Batch, EvalLoader, Split
-from ae_lab.data.module import ImageData
+from ae_lab.data import Batch, Corruption, ImageData, Split
+from ae_lab.data.images import EvalLoader
 from ae_lab.inference.samplers import Normal, Prior, Sampler
-from ae_lab.models.autoencoder import Autoencoder, Pass
-from ae_lab.tracking.identity import digest, flat
+from ae_lab.models.autoencoder import Autoencoder
+from ae_lab.models.interfaces import AutoencoderOutput
+from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
 
 T = TypeVar("T")
 
 
+class NotApplicable(UserError):
+    """This kind of run cannot do what is asked, whatever the settings: its number is None."""
+
+
 @dataclass
 class LoadedRun:
-    """A run's best model, in evaluation mode on the CPU, and its data module."""
+    """A run's best model, in evaluation mode on the CPU, and its data module.
+
+    `config` is the run's configuration with the data and the noise it was loaded with.
+    """
 
     run: Run
     model: Autoencoder
     data: ImageData
     config: DictConfig
 
-    @torch.no_grad()
-    def reconstruct(self, batch: Batch, chunk: int = 64) -> torch.Tensor:
-        """The reconstructions of a batch of any size, (B, C, H, W)."""
-        parts = []
-        for start in range(0, len(batch.index), chunk):
-            part = batch.part(slice(start, start + chunk))
-            parts.append(self.model(part).reconstruction)
-        return torch.cat(parts)
-
-    @torch.no_grad()
-    def show(self, n: int) -> Pass:
-        """The model's pass over the first n test images, with the noise they were tested with."""
-        return self.model(self.data.evaluated("test", n))
-
-    @torch.no_grad()
-    def codes(self, split: Split, chunk: int = 2000) -> torch.Tensor:
-        """The codes (N, latent) of a split's clean images, the mean ones where codes are random."""
-        loader = EvalLoader(split, Noise(), "codes", chunk, binary=self.data.binary)
-        return torch.cat([self.model.encode(b.clean, b.label)[0] for b in loader])
-
     @property
-    def classes(self) -> int:
+    def num_classes(self) -> int:
         return self.data.split("train").labels.shape[1]
 
-    def hot(self, labels: torch.Tensor) -> torch.Tensor:
+    def one_hot(self, labels: Tensor) -> Tensor:
         """Labels (n,) as the model takes them, (n, K)."""
-        return torch.nn.functional.one_hot(labels, self.classes).float()
-
-    def check_generates(self) -> None:
-        """See that codes alone make images.
-
-        Raises:
-            UserError: the model's code is not all that its reconstruction is made of.
-        """
-        if not self.model.generates:
-            raise UserError(
-                f"{self.run.path} cannot generate: its reconstructions are made of more than a "
-                "vector (skip connections, indices, the seen image): take model=mlp or model=cnn"
-            )
+        return torch.nn.functional.one_hot(labels, self.num_classes).float()
 
     @torch.no_grad()
-    def decode(self, codes: torch.Tensor, hot: torch.Tensor, chunk: int = 1000) -> torch.Tensor:
+    def reconstruct(self, batch: Batch, chunk: int = 64) -> Tensor:
+        """The reconstructions of a batch of any size, (B, C, H, W)."""
+        starts = range(0, len(batch.index), chunk)
+        parts = (batch.part(slice(start, start + chunk)) for start in starts)
+        return torch.cat([self.model(part).reconstruction for part in parts])
+
+    @torch.no_grad()
+    def predict(self, n: int) -> AutoencoderOutput:
+        """The model's output for the first n test images, with the noise of the test."""
+        return self.model(self.data.eval_batch("test", n))
+
+    @torch.no_grad()
+    def encode_split(self, split: Split, chunk: int = 2000) -> Tensor:
+        """The codes (N, *shape) of a split's clean images; of a stochastic code its mean."""
+        loader = EvalLoader(split, Corruption(), "codes", chunk, binarize=self.data.binarize)
+        return torch.cat([self.model.encode(b.clean, b.label)[0] for b in loader])
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, labels: Tensor, chunk: int = 1000) -> Tensor:
         """The images (n, C, H, W) of codes (n, latent) and labels (n, K)."""
-        parts = zip(codes.split(chunk), hot.split(chunk), strict=True)
-        return torch.cat([self.model.images(*part) for part in parts])
+        parts = zip(codes.split(chunk), labels.split(chunk), strict=True)
+        return torch.cat([self.model.decode_images(*part) for part in parts])
 
     @torch.no_grad()
-    def draw(
+    def sample_codes(
         self, n: int, label: int | None, sampler: Sampler | Prior | None, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """n random codes (n, latent) and their labels (n, K): the one given, or each in turn.
 
-        Codes come from the sampler, fitted on the training codes, of each label apart if the model
-        is conditional: its decoder has never met a code from where no image of that label lies.
-        With no sampler they come from the model's prior, or a normal distribution if it has none.
+        A sampler is fitted on the training codes, if the model is conditional on those of each
+        label separately: a decoder has never been trained on codes from where no image of that
+        label lies. Without a sampler, codes come from the model's prior, or from a normal
+        distribution if it has none.
 
         Raises:
-            UserError: a label for a model that takes none, or one that does not exist; a model
-                whose code is not all that its reconstruction is made of; too few images of a label;
-                the prior of a model that has none.
+            UserError: a label that the model does not take, or too few training images.
+            NotApplicable: a model whose images need more than a code; the prior of a model that
+                has none.
         """
-        self.check_generates()
+        self.check_can_generate()
         self.check_label(label)
-        asked = torch.arange(n) % self.classes if label is None else torch.full((n,), label)
-        chance = generator(seed, "generate")
-        sampler = sampler or (Prior() if self.model.random else Normal())
+        chosen = torch.arange(n) % self.num_classes if label is None else torch.full((n,), label)
+        labels, rng = self.one_hot(chosen), generator(seed, "generate")
+        sampler = sampler or self.default_sampler()
         if not isinstance(sampler, Prior):
-            return self.fitted(sampler, asked, seed, chance), self.hot(asked)
-        if not self.model.random:
-            raise UserError(
+            return self._fit_and_sample(sampler, chosen, seed, rng), labels
+        if not self.model.bottleneck.has_prior:
+            raise NotApplicable(
                 f"{self.run.path} has no prior: take sampler=normal, gmm or flow, or model=vae"
             )
-        return self.model.bottleneck.sample(self.hot(asked), chance), self.hot(asked)
+        return self.model.bottleneck.sample(labels, rng), labels
+
+    def default_sampler(self) -> Sampler | Prior:
+        """The model's prior, or a normal distribution if it has none."""
+        return Prior() if self.model.bottleneck.has_prior else Normal()
+
+    def _fit_and_sample(
+        self, sampler: Sampler, chosen: Tensor, seed: int, rng: torch.Generator
+    ) -> Tensor:
+        """One code for each chosen label (n,), by a sampler fitted on the training codes."""
+        train = self.data.split("train")
+        trained = self.encode_split(train)
+        if not self.model.conditional:
+            sampler.fit(trained, seed)
+            return sampler.sample(len(chosen), rng)
+        codes = trained.new_empty(len(chosen), trained.shape[1])
+        for label in chosen.unique().tolist():
+            try:
+                sampler.fit(trained[train.labels[:, label] > 0], seed)
+            except UserError as error:
+                raise UserError(f"label {label}: {error}") from error
+            codes[chosen == label] = sampler.sample(int((chosen == label).sum()), rng)
+        return codes
+
+    def check_can_generate(self) -> None:
+        """Check that codes alone make images.
+
+        Raises:
+            NotApplicable: the reconstruction is made of more than a code.
+        """
+        if not self.model.can_generate:
+            raise NotApplicable(
+                f"{self.run.path} cannot generate: its reconstructions need more than a vector "
+                "(skip connections, indices, the corrupted image): take body=mlp or body=cnn"
+            )
 
     def check_label(self, label: int | None) -> None:
-        """See that the model takes a label.
+        """Check that the model takes a label.
 
         Raises:
             UserError: it takes none, or not this one.
         """
         if label is not None and not self.model.conditional:
             raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
-        if label is not None and label not in range(self.classes):
-            raise UserError(f"label={label} does not exist: give 0 to {self.classes - 1}")
-
-    def fitted(
-        self, sampler: Sampler, asked: torch.Tensor, seed: int, chance: torch.Generator
-    ) -> torch.Tensor:
-        """A random code for each label asked for, by a sampler fitted on the training codes."""
-        train = self.data.split("train")
-        trained = self.codes(train)
-        if not self.model.conditional:
-            sampler.fit(trained, seed)
-            return sampler.sample(len(asked), chance)
-        codes = trained.new_empty(len(asked), trained.shape[1])
-        for y in asked.unique().tolist():
-            try:
-                sampler.fit(trained[train.labels[:, y] > 0], seed)
-            except UserError as error:
-                raise UserError(f"label {y}: {error}") from error
-            codes[asked == y] = sampler.sample(int((asked == y).sum()), chance)
-        return codes
-
-
-def run_from_path(path: str | None) -> Run:
-    """The run that a command line names.
-
-    Raises:
-        UserError: it names none.
-    """
-    if path is None:
-        raise UserError(
-            "which run? Give run=outputs/runs/...; `python -m ae_lab.tracking.registry` lists them"
-        )
-    return Run(Path(path))
-
-
-def check_data(run: Run, data: ImageData) -> None:
-    """See that a run's configuration still finds what the run was trained on.
-
-    Raises:
-        UserError: it finds something else.
-    """
-    if data.images.fingerprint != run.record["data"]["fingerprint"]:
-        raise UserError(
-            f"{run.path} was trained on {run.record['data']['title']}, which is not what "
-            f"its configuration finds now ({data.images.title}): set AE_LAB_DATA as it was then"
-        )
-
-
-_known: dict[str, Any] = {}
-
-
-def cached_for_data(run: Run, compute: Callable[[ImageData], T], *more: str | int) -> T:
-    """What the run's images as its model sees them decide alone, worked out once a process; `more`
-    names it.
-
-    Raises:
-        UserError: the data is not what the run was made from.
-    """
-    binary = run.config.data.get("binary")  # which older runs' configurations do not have
-    key = digest([run.record["data"]["fingerprint"], binary, flat(run.config.noise), more])
-    if key not in _known:
-        data = instantiate(run.config.data)
-        check_data(run, data)
-        _known[key] = compute(data)
-    return _known[key]
+        if label is not None and label not in range(self.num_classes):
+            raise UserError(f"label={label} does not exist: give 0 to {self.num_classes - 1}")
 
 
 def load_run(
@@ -186,28 +152,86 @@ def load_run(
     """Load a finished run, with its own data and noise or with others.
 
     Raises:
-        UserError: the run is not done, its data is not there or has changed, or the model cannot
-            take the data it is to have.
+        UserError: the run is not done, its data is missing or has changed, or the model cannot
+            take the other data.
         RunFailed: its checkpoint is damaged.
     """
-    made = run.config  # refuses what is no run folder
-    if not run.done:
-        raise UserError(f"{run.path} is {run.state}, not done: run its command again")
-    model = instantiate(made.model)
+    check_done(run)
+    config = replace_data(run.config, data, noise)
+    check_shapes(run, config)
+    model = instantiate(run.config.model)
     model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
-    if data is not None:  # what the command line says of it, but the run's noise where it has none
-        data = OmegaConf.create(OmegaConf.to_container(data, resolve=True))
-        data.noise = made.noise if noise is None else noise
-    other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
-    config = OmegaConf.create({**made, **other})
-    takes_labels = made.conditional or made.condition_encoder
-    for key in ("shape", "classes") if takes_labels else ("shape",):
-        if config.data[key] != made.data[key]:
-            raise UserError(
-                f"data.{key} is {config.data[key]}, but {run.path} was trained with "
-                f"{made.data[key]}: choose other data"
-            )
     module = instantiate(config.data)
     if data is None:
         check_data(run, module)
     return LoadedRun(run, model.eval(), module, config)
+
+
+def check_done(run: Run) -> None:
+    """Check that a run is finished.
+
+    Raises:
+        UserError: it is not, or the folder is no run's.
+    """
+    _ = run.config  # refuses what is no run folder
+    if not run.done:
+        raise UserError(f"{run.path} is {run.state}, not done: rerun its command")
+
+
+def replace_data(
+    config: DictConfig, data: DictConfig | None, noise: DictConfig | None
+) -> DictConfig:
+    """A run's configuration with other data, other noise, or both; None keeps the run's own."""
+    if data is not None:  # as the command line has it, but with the run's noise if it has none
+        data = OmegaConf.create(OmegaConf.to_container(data, resolve=True))
+        data.noise = config.noise if noise is None else noise
+    other = {key: part for key, part in (("data", data), ("noise", noise)) if part is not None}
+    return OmegaConf.create({**config, **other})
+
+
+def check_shapes(run: Run, config: DictConfig) -> None:
+    """Check that the images, and the labels where the model takes them, are as in training.
+
+    Raises:
+        UserError: they are not.
+    """
+    own = run.config
+    takes_labels = own.conditional or own.condition_encoder
+    for key in ("shape", "classes") if takes_labels else ("shape",):
+        if config.data[key] != own.data[key]:
+            raise UserError(
+                f"data.{key} is {config.data[key]}, but {run.path} was trained with "
+                f"{own.data[key]}: choose other data"
+            )
+
+
+def check_data(run: Run, data: ImageData) -> None:
+    """Check that a run's configuration still finds the data that the run was trained on.
+
+    Raises:
+        UserError: it finds other data.
+    """
+    if data.images.fingerprint != run.record["data"]["fingerprint"]:
+        raise UserError(
+            f"{run.path} was trained on {run.record['data']['title']}, but its configuration now "
+            f"finds {data.images.title}: set AE_LAB_DATA as it was then"
+        )
+
+
+_cache: dict[str, Any] = {}
+
+
+def cached_for_data(run: Run, compute: Callable[[ImageData], T], *key: str | int) -> T:
+    """What a run's data and corruption alone determine, computed once a process and named `key`.
+
+    Raises:
+        UserError: the data is not what the run was trained on.
+    """
+    noise = flatten(OmegaConf.create({"noise": run.config.noise}))
+    fingerprint = run.record["data"]["fingerprint"]
+    key = digest([fingerprint, run.config.data.binarize, noise, key])
+    if key not in _cache:
+        data = instantiate(run.config.data)
+        check_data(run, data)
+        _cache[key] = compute(data)
+    return _cache[key]

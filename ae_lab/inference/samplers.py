@@ -1,9 +1,10 @@
 """Where random codes come from: `fit(codes, seed)`, then `sample(n, generator)`.
 
 They make a generator of any autoencoder whose code is a vector. A new sampler is one class and a
-file in `conf/sampler/`.
+file in `conf/sampler/`, or in the folder `sampler/` of a `hydra.searchpath`.
 """
 
+import inspect
 from typing import Protocol
 
 import torch
@@ -12,12 +13,14 @@ from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
 from ae_lab.core.configuration import CONF
-from ae_lab.core.errors import UserError, check_int
+from ae_lab.core.errors import UserError, check_choice, check_int
 
 
 class Sampler(Protocol):
+    """A distribution of codes that is fitted and sampled."""
+
     def fit(self, codes: Tensor, seed: int) -> None:
-        """Learn where codes (N, latent) lie.
+        """Fit the distribution to codes (N, latent).
 
         Raises:
             UserError: they are too few.
@@ -28,21 +31,25 @@ class Sampler(Protocol):
 
 
 class Prior:
-    """The prior p(z) or p(z | y) of the model itself: its bottleneck draws, nothing is fitted."""
+    """The model's own prior p(z) or p(z | y): its bottleneck samples, nothing is fitted."""
 
 
 class Normal:
-    """N(m, S) with the mean m and the full covariance S of the training codes."""
+    """N(m, S) with the mean m and the full covariance S of the training codes.
+
+    Raises:
+        UserError: fewer than two codes.
+    """
 
     def fit(self, codes: Tensor, seed: int) -> None:
         if len(codes) < 2:
-            raise UserError(f"{len(codes)} training images do not say where codes lie")
+            raise UserError(f"a normal distribution needs 2 training images, got {len(codes)}")
         self.mean = codes.mean(0)
-        # In double precision, and with a little added: a dimension of the code may have died, or
-        # follow from the others.
-        spread = codes.double().T.cov().reshape(codes.shape[1], codes.shape[1])
-        jitter = 1e-6 * (1 + spread.diagonal().mean()) * torch.eye(len(spread))
-        self.scale = torch.linalg.cholesky(spread + jitter).float()
+        # In double precision, and with a little added: a dimension of the code may be constant,
+        # or a linear function of the others.
+        covariance = codes.double().T.cov().reshape(codes.shape[1], codes.shape[1])
+        jitter = 1e-6 * (1 + covariance.diagonal().mean()) * torch.eye(len(covariance))
+        self.scale = torch.linalg.cholesky(covariance + jitter).float()
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.scale.T
@@ -54,11 +61,11 @@ class Mixture:
     Source: Ghosh et al., ICLR 2020, who generate from deterministic autoencoders with it.
 
     Raises:
-        UserError: components is not a whole number of at least 1.
+        UserError: components is not an integer >= 1, or the codes are too few.
     """
 
     def __init__(self, components: int = 10):
-        self.components = check_int("components", components)
+        self.components = check_int("sampler.components", components)
 
     def fit(self, codes: Tensor, seed: int) -> None:
         from sklearn.mixture import GaussianMixture
@@ -76,10 +83,28 @@ class Mixture:
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        draws = torch.randn(n, self.means.shape[1], 1, generator=generator)
-        return self.means[k] + (self.scales[k] @ draws).squeeze(2)
+        noise = torch.randn(n, self.means.shape[1], 1, generator=generator)
+        return self.means[k] + (self.scales[k] @ noise).squeeze(2)
 
 
-def by_name(name: str | None) -> Sampler | Prior | None:
-    """The sampler that `sampler=name` stands for, with its usual settings; None for None."""
-    return name and instantiate(OmegaConf.load(CONF / "sampler" / f"{name}.yaml"))
+def sampler_by_name(name: str | None) -> Sampler | Prior | None:
+    """The sampler that `sampler=name` stands for, with its default settings; None for None.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    files = {file.stem: file for file in (CONF / "sampler").glob("*.yaml")}
+    return name and instantiate(OmegaConf.load(check_choice("sampler", name, files)))
+
+
+def describe_sampler(sampler: Sampler | Prior) -> str:
+    """A sampler's class in lower case, with the arguments that differ from their defaults.
+
+    >>> describe_sampler(Mixture(components=5))
+    'mixture (components=5)'
+    """
+    kind = type(sampler)
+    arguments = inspect.signature(kind).parameters.values()
+    values = [(a.name, getattr(sampler, a.name, a.default), a.default) for a in arguments]
+    changed = ", ".join(f"{name}={value}" for name, value, default in values if value != default)
+    return kind.__name__.lower() + (f" ({changed})" if changed else "")

@@ -1,1 +1,29 @@
-""""""
+"""Experiments and what is drawn, tabulated and concluded from their runs.
+
+`experiments` finds an experiment with its runs; `drawing` writes its figures: `plots` draws
+numbers, `image_figures` images, `tables` makes tables; `statistics` compares seeds. `hypotheses`
+and `claims` are the audit, `forest_plot` draws it; `pictures` keeps an image of each experiment;
+`page` is the report. What configuration names is listed below. Nothing here imports torch before it
+draws images.
+"""
+
+from ae_lab.reporting.hypotheses import Difference, Effect
+from ae_lab.reporting.image_figures import codes, needs_runs, random_images, reconstructions
+from ae_lab.reporting.plots import curve, dots, effects, history
+from ae_lab.reporting.tables import Table, cross_table, table
+
+__all__ = [
+    "Difference",
+    "Effect",
+    "Table",
+    "codes",
+    "cross_table",
+    "curve",
+    "dots",
+    "effects",
+    "history",
+    "needs_runs",
+    "random_images",
+    "reconstructions",
+    "table",
+]

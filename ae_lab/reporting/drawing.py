@@ -1,10 +1,10 @@
-"""Figures and tables of a study: `python -m ae_lab.report [study or sweep folder]`.
+"""Drawing an experiment: its figures and tables as files.
 
 What is drawn is said by `figures:`, one `_target_` each: a function of runs that returns a
-matplotlib Figure, a table (`ae_lab.reporting.tables.Sheet`), or None where the runs have nothing to show. Its
-arguments `by`, `column`, `colour` and `factors` name settings of the runs, `x`, `y`, `columns` and
-`baseline` their numbers.
-`--all` makes the page of all studies, `--keep` keeps a study's numbers with the project.
+matplotlib Figure, an `ae_lab.reporting.Table`, or None where the runs have nothing to show. It may
+come from outside the package. Its arguments `by`, `column`, `colour` and `factors` name settings of
+the runs, `x`, `y`, `columns` and `baseline` their numbers. A function that reads run folders is
+marked by `@ae_lab.reporting.needs_runs`: saved results do not draw it. `name` is the file's name.
 """
 
 from dataclasses import dataclass
@@ -12,125 +12,132 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_method, instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ae_lab.core.errors import UserError, suggest
-from ae_lab.reporting import image_figures as grids
-from ae_lab.reporting.experiments import RESULTS, Study, names
-from ae_lab.reporting.plots import STYLE, finding, save
-from ae_lab.reporting.tables import Sheet
-from ae_lab.tracking.registry import data_title
-from ae_lab.tracking.saved_results import kept
+from ae_lab.reporting.experiments import RESULTS, Experiment, experiment_names
+from ae_lab.reporting.plots import describe_extremes
+from ae_lab.reporting.style import STYLE, save_figure
+from ae_lab.reporting.tables import Table
+from ae_lab.tracking.saved_results import load_results
 
 SETTINGS = ("by", "column", "colour", "factors")
 NUMBERS = ("x", "y", "columns", "baseline")
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawing:
     """A figure or a table as files; the first is the one to show."""
 
+    kind: str
     files: list[Path]
-    caption: str
-    sheet: Sheet | None = None
+    caption: str = ""
+    table: Table | None = None
     of_images: bool = False
 
 
-def draw(study: Study, target: Path) -> list[Drawn]:
-    """Make each figure of a study: plots as PNG and SVG, tables as CSV and LaTeX.
+def draw_experiment(experiment: Experiment, target: Path) -> list[Drawing]:
+    """Draw each figure of an experiment: plots as PNG and SVG, tables as CSV and LaTeX.
 
     Raises:
-        UserError: no run of it is done, or a figure asks for what no run has.
+        UserError: no run of it is done, or a figure names what no run has.
     """
-    if not study.runs:
-        how = f": python -m ae_lab.train experiments={study.name}" if study.name in names() else ""
-        raise UserError(f"no run of {study.name} is done: there is nothing to draw. Run it{how}")
-    check_figures(study)
-    study.measure()
-    drawn = []
+    if not experiment.runs:
+        name = experiment.name
+        command = (
+            f": python -m ae_lab.train experiment={name}" if name in experiment_names() else ""
+        )
+        raise UserError(f"no run of {name} is done: there is nothing to draw. Run it{command}")
+    check_figures(experiment)
+    experiment.add_run_metrics()
+    drawings, described = [], set()
     with matplotlib.rc_context(STYLE):
-        for number, entry in enumerate(study.figures, start=1):
-            stem = target / f"{number}-{entry.get('name', kind(entry))}"
-            if files := made(study, entry, stem):
-                drawn.append(files)
-    return drawn
+        for number, entry in enumerate(experiment.figures, start=1):
+            stem = target / f"{number}-{entry.get('name', kind_of(entry))}"
+            caption = "" if entry.get("y") in described else describe_result(experiment, entry)
+            if drawing := draw_figure(experiment, entry, stem, caption):
+                drawings.append(drawing)
+                described.add(entry.get("y"))
+    return drawings
 
 
-def check_figures(study: Study) -> None:
-    """See that the settings and the numbers that figures name are known of one run at least.
+def check_figures(experiment: Experiment) -> None:
+    """See that one run at least has the settings and the numbers that figures name.
 
     Raises:
-        UserError: one is not.
+        UserError: none has.
     """
-    settings = {key for run in study.runs for key in run.settings}
-    rows = [row for run in study.runs for row in (run.metrics, *run.history[:1])]
-    numbers = settings.union(study.measures, *rows)
-    for entry, key in product(study.figures, (*SETTINGS, *NUMBERS)):
-        asked, known = entry.get(key) or (), settings if key in SETTINGS else numbers
-        for name in [asked] if isinstance(asked, str) else asked:
+    settings = {key for run in experiment.runs for key in run.settings}
+    rows = [row for run in experiment.runs for row in (run.metrics, *run.history[:1])]
+    numbers = settings.union(experiment.run_metrics, *rows)
+    for entry, key in product(experiment.figures, (*SETTINGS, *NUMBERS)):
+        value, known = entry.get(key), settings if key in SETTINGS else numbers
+        names = [value] if isinstance(value, str) else value
+        for name in names if isinstance(names, list | ListConfig) else ():
             if name not in known:
                 raise UserError(
-                    f"figures: {kind(entry)} has {key}: {name}, and no run has a "
+                    f"figures: {kind_of(entry)} has {key}: {name}, and no run has a "
                     f"{'setting' if key in SETTINGS else 'number'} of that name: "
                     f"{suggest(name, known)}"
                 )
 
 
-def kind(entry: DictConfig) -> str:
+def kind_of(entry: DictConfig) -> str:
     return str(entry._target_).rpartition(".")[2]
 
 
-def made(study: Study, entry: DictConfig, stem: Path) -> Drawn | None:
-    """One of a study's figures; images need the runs themselves, numbers alone do not draw them."""
-    of_images = str(entry._target_).startswith(grids.__name__)
-    if of_images and study.recorded:
-        return None
-    how = OmegaConf.masked_copy(entry, [key for key in entry if key != "name"])
-    found = instantiate(how, study.runs)
-    words = caption(study, entry)
-    if isinstance(found, Sheet):
-        return Drawn(found.save(stem), words, found)
-    if found is None:
-        print(f"{stem.name}: nothing to show of these runs")
-        return None
-    return Drawn(save(found, stem), words, of_images=of_images)
-
-
-def caption(study: Study, entry: DictConfig) -> str:
-    """What was run, on what data, with how many seeds; what the report said; what came out."""
-    runs = study.runs
-    settings = [run.settings for run in runs]
-    seeds = len({str(one["seed"]) for one in settings})
-    told, varied = [], [key for key in study.swept if key != "seed"]
-    for key in varied:
-        values = list(dict.fromkeys(str(one.get(key)) for one in settings))
-        told.append(f"{key} {', '.join(values)}")
-    budget = [
-        f"{'/'.join(sorted({str(one.get(key)) for one in settings}))} {word}"
-        for key, word in (("epochs", "epochs"), ("batch_size", "images a batch"))
-    ]
-    lines = [
-        f"{len(runs)} runs on {data_title(runs)}: {'; '.join(told) or 'one kind'}; "
-        f"{', '.join(budget)}, {seeds} seed{'s' if seeds > 1 else ''}."
-    ]
-    if said := study.about.get("Report"):
-        lines.append(f"The report: {said}")
-    if (y := entry.get("y")) and (came := finding(runs, y, varied or None)):
-        lines.append(f"Here: {came}.")
-    return " ".join(lines)
-
-
-def check_worth_keeping(study: Study) -> None:
-    """See that of the numbers kept with the project none is lost.
+def draw_figure(
+    experiment: Experiment, entry: DictConfig, stem: Path, caption: str
+) -> Drawing | None:
+    """Draw one of an experiment's figures.
 
     Raises:
-        UserError: the runs are no study's, are those kept, or are not all of those.
+        UserError: its function returns something else than a figure, a table or None.
     """
-    here = set() if study.recorded else {run.name for run in study.runs}
-    before = {run.name for run in kept(RESULTS, study.name)}
-    if study.name not in names() or not here or not before <= here:
+    of_images = getattr(get_method(entry._target_), "needs_runs", False)
+    if of_images and experiment.is_saved:
+        return None
+    arguments = OmegaConf.masked_copy(entry, [key for key in entry if key != "name"])
+    figure, kind = instantiate(arguments, experiment.runs), kind_of(entry)
+    if figure is None:
+        print(f"{stem.name}: nothing to show of these runs")
+        return None
+    if isinstance(figure, Table):
+        return Drawing(kind, figure.save(stem), caption, figure)
+    if isinstance(figure, Figure):
+        return Drawing(kind, save_figure(figure, stem), caption, of_images=of_images)
+    raise UserError(
+        f"figures: {entry._target_} returned {type(figure).__name__}: a kind of figure returns a "
+        "matplotlib Figure, an ae_lab.reporting.Table or None"
+    )
+
+
+def describe_result(experiment: Experiment, entry: DictConfig) -> str:
+    """What came out of a figure's `y`, in words."""
+    varied = [key for key in experiment.swept if key != "seed"]
+    y = entry.get("y")
+    return describe_extremes(experiment.runs, y, varied or None) if isinstance(y, str) else ""
+
+
+def check_complete(experiment: Experiment) -> None:
+    """See that saving an experiment's runs loses none of its saved results.
+
+    Raises:
+        UserError: it is a sweep of no experiment, has no runs of its own, or fewer than were saved.
+    """
+    if experiment.name not in experiment_names():
+        raise UserError(f"{experiment.name} is not an experiment: results are saved of those alone")
+    here = set() if experiment.is_saved else {sweep_point(experiment, r) for r in experiment.runs}
+    saved = {sweep_point(experiment, r) for r in load_results(RESULTS, experiment.name)}
+    if not here or not saved <= here:
         raise UserError(
-            f"{study.name} has {len(here & before)} of the {len(before)} runs that are kept, and "
-            f"{len(here - before)} others: run the whole study first, or delete what is kept"
+            f"{experiment.name} has {len(here & saved)} of the {len(saved)} runs that are saved, "
+            f"and {len(here - saved)} others: run the whole experiment first"
         )
+
+
+def sweep_point(experiment: Experiment, run) -> tuple[str, ...]:
+    """The data and the swept settings of a run."""
+    return (run.title, *(str(run.settings.get(key)) for key in experiment.swept))

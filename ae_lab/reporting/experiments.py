@@ -1,13 +1,12 @@
-"""A study: a file in experiments/ that says what is claimed, what is run and what is drawn.
+"""An experiment: a file in experiments/ that says what is claimed, what is run and what is drawn.
 
 It opens with comments, `# Claim: ...`, `# Report: ...`, `# Expected ...: ...`, `# Command: ...`,
-each of one line or more, which captions quote. `hydra.sweeper.params` is its sweep, `measures` what
-is measured of each run, `figures` what is drawn of all.
+each of one line or more, which the report page quotes. `hydra.sweeper.params` is its sweep,
+`run_metrics` are numbers of each run, `figures` show all runs.
 """
 
 import re
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -15,91 +14,122 @@ from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core import configuration
 from ae_lab.core.errors import UserError, suggest
-from ae_lab.tracking import registry as all_runs
-from ae_lab.tracking.labels import telling
-from ae_lab.tracking.saved_results import Runs, kept
+from ae_lab.reporting.statistics import Runs
+from ae_lab.tracking.labels import distinguishing_settings, preset_title
+from ae_lab.tracking.saved_results import load_results
+from ae_lab.tracking.sweeps import FILE, finished_runs, latest_sweeps
 
-FOLDER = configuration.CONF / "experiments"
+FOLDER = configuration.CONF / "experiment"
 RESULTS = FOLDER / "results"
+PICTURES = FOLDER / "pictures"
 
 
 @dataclass
-class Study:
-    """A study or a sweep, and its finished runs: those of an outputs folder, or what was kept."""
+class Experiment:
+    """An experiment or a sweep, with its finished runs: of an outputs folder, or saved results."""
 
     name: str
     figures: list[DictConfig]
-    measures: DictConfig
-    swept: list[str] = field(default_factory=list)
-    about: dict[str, str] = field(default_factory=dict)
+    run_metrics: DictConfig
+    swept: dict[str, str] = field(default_factory=dict)  # settings and their values, as typed
+    header: dict[str, str] = field(default_factory=dict)
     runs: Runs = field(default_factory=list)
 
     @property
-    def recorded(self) -> bool:
-        """Whether the runs are numbers alone."""
+    def is_saved(self) -> bool:
+        """Whether the runs are saved numbers alone."""
         return bool(self.runs) and self.runs[0].path is None
 
-    def measure(self) -> None:
-        """Measure each run by what the study asks for, once."""
-        for name, how in self.measures.items() if not self.recorded else ():
-            way = OmegaConf.to_container(how, resolve=True)
+    def add_run_metrics(self) -> None:
+        """Compute the experiment's numbers of each run, those that are not there yet."""
+        for name, entry in self.run_metrics.items() if not self.is_saved else ():
+            settings = OmegaConf.to_container(entry, resolve=True)
             for run in self.runs:
-                run.measure(str(name), way, partial(instantiate, how, run=run))
+                run.add_metric(str(name), settings, lambda e=entry, r=run: instantiate(e, run=r))
+
+    def describe(self) -> str:
+        """What was run, on what data, with how many seeds."""
+        settings = [run.settings for run in self.runs]
+        varied = []
+        for key in self.swept:
+            values = list(dict.fromkeys(str(one.get(key)) for one in settings))
+            if key not in ("seed", "data"):
+                named = [preset_title(value) if key == "preset" else value for value in values]
+                varied.append(f"{key} {', '.join(named)}")
+        budget = []
+        for key, word in (("epochs", "epochs"), ("batch_size", "images a batch")):
+            values = sorted({str(one.get(key)) for one in settings}, key=float)
+            budget.append(f"{' or '.join(values)} {word}")
+        seeds = len({str(one["seed"]) for one in settings})
+        titles = " and ".join(sorted({run.title for run in self.runs}))
+        return (
+            f"{len(self.runs)} runs on {titles}: {'; '.join([*varied, *budget])}; "
+            f"{seeds} seed{'s' if seeds > 1 else ''}."
+        )
 
 
-def names() -> list[str]:
-    """The studies there are; a file without a sweep is none."""
+def experiment_names() -> list[str]:
+    """The experiments there are; a file without a sweep is none."""
     return [path.stem for path in sorted(FOLDER.glob("*.yaml")) if "hydra" in OmegaConf.load(path)]
 
 
-def header(file: Path) -> dict[str, str]:
-    """The comments that a study's file opens with, by the word before their colon."""
-    found: dict[str, str] = {}
-    last = ""
+def read_header(file: Path) -> dict[str, str]:
+    """The comments that an experiment's file opens with, by the word before their colon."""
+    header: dict[str, str] = {}
+    key = ""
     for text in file.read_text().splitlines():
         if not text.startswith("#"):
             break
         text = text.lstrip("# ")
-        if started := re.match(r"(Claim|Report|Expected|Command)[^:]*: ", text):
-            last = started[1]
-            text = text[started.end() :] if last != "Expected" else text
-        if last:
-            found[last] = f"{found.get(last, '')} {text}".strip()
-    return found
+        if start := re.match(r"(Claim|Report|Expected|Command)[^:]*: ", text):
+            key = start[1]
+            text = text[start.end() :] if key != "Expected" else text
+        if key:
+            header[key] = f"{header.get(key, '')} {text}".strip()
+    return header
 
 
-def study(name: str, outputs: Path, results: Path = RESULTS) -> Study:
-    """A study by its name, with the runs of its newest sweeps, else with the numbers kept of it."""
-    settings = configuration.compose([f"experiments={name}"], return_hydra_config=True)
-    folder = outputs / "sweeps" / name
-    runs = all_runs.runs_of(folder, all_runs.outcomes(folder)) or kept(results, name)
-    about, swept = header(FOLDER / f"{name}.yaml"), list(settings.hydra.sweeper.params)
-    return Study(name, list(settings.figures), settings.measures, swept, about, runs)
+def load_experiment(name: str, outputs: Path, results: Path = RESULTS) -> Experiment:
+    """An experiment by its name, with the runs of its latest sweeps, else its saved results."""
+    settings = configuration.compose([f"experiment={name}"], return_hydra_config=True)
+    runs = finished_runs(latest_sweeps(outputs / "sweeps" / name)) or load_results(results, name)
+    header = read_header(FOLDER / f"{name}.yaml")
+    swept = {str(key): str(values) for key, values in settings.hydra.sweeper.params.items()}
+    return Experiment(name, list(settings.figures), settings.run_metrics, swept, header, runs)
 
 
-def sweep(folder: Path) -> Study:
-    """A sweep's folder as a study: it draws what its configuration says."""
-    settings = OmegaConf.load(folder / "multirun.yaml")
-    runs = all_runs.runs_of(folder, all_runs.outcomes(folder))
-    measures = settings.get("measures") or OmegaConf.create({})
-    return Study(folder.name, list(settings.figures), measures, telling(runs), {}, runs)
+def load_sweep(folder: Path) -> Experiment:
+    """The sweeps of a folder that belong together, with the figures of the newest."""
+    sweeps = latest_sweeps(folder)
+    runs = finished_runs(sweeps)
+    file = (sweeps[-1].folder if sweeps else folder) / "multirun.yaml"
+    settings = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+    figures, run_metrics = settings.get("figures") or [], settings.get("run_metrics") or {}
+    swept = dict.fromkeys(distinguishing_settings(runs), "")
+    return Experiment(folder.name, list(figures), OmegaConf.create(run_metrics), swept, {}, runs)
 
 
-def find(name: str | None, outputs: Path) -> Study:
-    """A study or a sweep's folder; without a name, the newest sweep.
+def find_experiment(name: str | None, outputs: Path) -> Experiment:
+    """An experiment by its name, or the sweeps of a folder; without a name, the newest sweep.
 
     Raises:
         UserError: there is none.
     """
-    there = sorted((outputs / "sweeps").glob("*/multirun.yaml"), key=lambda p: p.stat().st_mtime)
-    if name is None and not there:
+    sweeps = outputs / "sweeps"
+    files = [*sweeps.glob(f"*/{FILE}"), *sweeps.glob(f"*/*/{FILE}")]
+    if name is None and not files:
         raise UserError(f"no sweep under {outputs}: run one, as in `make demo`")
-    name = there[-1].parent.name if name is None else name
-    if name in names():
-        return study(name, outputs)
-    for folder in (Path(name), outputs / "sweeps" / name):
-        if (folder / "multirun.yaml").is_file():
-            known = folder.name in names()
-            return study(folder.name, folder.parents[1]) if known else sweep(folder)
-    known = {*names(), *(path.parent.name for path in there)}
-    raise UserError(f"no study and no sweep '{name}' under {outputs}: {suggest(name, known)}")
+    if name is None:
+        newest = max(files, key=lambda file: file.stat().st_mtime).parent
+        folder = newest if newest.parent == sweeps else newest.parent
+        name = folder.name
+    names = experiment_names()
+    if name in names:
+        return load_experiment(name, outputs)
+    for folder in (Path(name), sweeps / name):
+        if any(folder.glob(FILE)) or any(folder.glob(f"*/{FILE}")):
+            if folder.name in names and folder.parent.name == "sweeps":
+                return load_experiment(folder.name, folder.parents[1])
+            return load_sweep(folder)
+    known = {*names, *(file.relative_to(sweeps).parts[0] for file in files)}
+    raise UserError(f"no experiment and no sweep '{name}' under {outputs}: {suggest(name, known)}")

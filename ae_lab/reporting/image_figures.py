@@ -1,27 +1,40 @@
-"""Kinds of figures made of images: they need the runs themselves, one seed of each.
+"""Kinds of figures that show images: they read the runs themselves, one seed of each.
 
 Each returns a matplotlib Figure, or None where none of the runs can show it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ae_lab.core.errors import UserError
-from ae_lab.inference.samplers import by_name
-from ae_lab.reporting.plots import as_labels, wrapped
-from ae_lab.tracking.labels import alike, labels
-from ae_lab.tracking.registry import best_first, data_title
-from ae_lab.tracking.run import Run
+from ae_lab.reporting.style import scatter_labels, wrap_title
+from ae_lab.tracking.labels import data_title, group_by_all_but, labels
+from ae_lab.tracking.registry import sort_runs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ae_lab.tracking.run import Run
 
 
-def one_each(runs: list[Run]) -> list[Run]:
+def needs_runs(figure: Callable) -> Callable:
+    """Mark a kind of figure that reads run folders: saved results alone do not draw it."""
+    figure.needs_runs = True
+    return figure
+
+
+def first_seeds(runs: list[Run]) -> list[Run]:
     """The first of the runs that differ in their seed alone."""
-    return [group[0] for group in alike(runs, "seed")]
+    return [group[0] for group in group_by_all_but("seed", runs)]
 
 
-def in_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
-    """Named rows of images (n, C, H, W)."""
+def draw_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
+    """Named rows of images (n, C, H, W) in [0, 1]."""
     n = max(len(images) for _, images in rows)
     figure = Figure(figsize=(0.55 * n + 1.8, 0.62 * len(rows) + 0.4))
     panels = figure.subplots(len(rows), n, squeeze=False)
@@ -32,51 +45,57 @@ def in_rows(rows: list[tuple[str, Tensor]], title: str) -> Figure:
             place.set(xticks=[], yticks=[])
             place.spines[:].set_visible(False)
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="x-small")
-    figure.suptitle(wrapped(title), fontsize="medium")
+    figure.suptitle(wrap_title(title), fontsize="medium")
     return figure
 
 
+@needs_runs
 def reconstructions(
-    runs: list[Run], n: int = 10, most: int = 12, by: list[str] | None = None
+    runs: list[Run], n: int = 10, max_runs: int = 12, by: list[str] | None = None
 ) -> Figure:
-    """Test images over each run's reconstructions of them, at most `most` runs, best first."""
+    """Test images over each run's reconstructions of them, the `max_runs` runs of lowest MSE."""
     from ae_lab.inference.loaded_run import load_run
 
-    runs = best_first(one_each(runs))[:most]
+    runs = sort_runs(first_seeds(runs))[:max_runs]
     inputs, rows = {}, []
     for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
-        out = load_run(run).show(n)
-        shape = tuple(out.clean.shape)
-        inputs[("original", run.title, shape)] = out.clean
+        loaded = load_run(run)
+        batch = loaded.data.eval_batch("test", n)
+        shape = tuple(batch.clean.shape)
+        inputs[("original", run.title, shape)] = batch.clean
         if run.settings["noise"] != "none":
-            noise = f"seen, {run.settings['noise']}"
-            inputs[(noise, run.title, shape, str(run.config.noise))] = out.seen
-        rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", out.reconstruction))
-    first = [(key[0], images) for key, images in inputs.items()]
-    return in_rows(first + rows, f"Test images of {data_title(runs)}")
+            noise = f"corrupted, {run.settings['noise']}"
+            inputs[(noise, run.title, shape, str(run.config.noise))] = batch.corrupted
+        rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", loaded.reconstruct(batch)))
+    originals = [(key[0], images) for key, images in inputs.items()]
+    return draw_rows(originals + rows, f"Test images of {data_title(runs)}")
 
 
+@needs_runs
 def random_images(
     runs: list[Run], n: int = 10, sampler: str | None = None, by: list[str] | None = None
 ) -> Figure | None:
     """Random codes through each run's decoder, each label in turn where the run is conditional."""
     from ae_lab.inference.loaded_run import load_run
+    from ae_lab.inference.samplers import sampler_by_name
 
-    runs, rows = one_each(runs), []
+    runs, rows = first_seeds(runs), []
     for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
         loaded = load_run(run)
         try:
-            rows.append((label, loaded.decode(*loaded.draw(n, None, by_name(sampler), 0))))
+            codes = loaded.sample_codes(n, None, sampler_by_name(sampler), 0)
+            rows.append((label, loaded.decode(*codes)))
         except UserError:  # it cannot generate in this way: others may
             continue
-    return in_rows(rows, f"Random codes decoded, {data_title(runs)}") if rows else None
+    return draw_rows(rows, f"Random codes decoded, {data_title(runs)}") if rows else None
 
 
+@needs_runs
 def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure | None:
     """The codes of test images in the plane, each drawn as its label, of runs with latent=2."""
     from ae_lab.inference.loaded_run import load_run
 
-    flat = [run for run in one_each(runs) if run.settings["latent"] == 2]
+    flat = [run for run in first_seeds(runs) if run.settings["latent"] == 2]
     if not flat:
         return None
     across = min(3, len(flat))
@@ -85,8 +104,9 @@ def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure
     for axes, run, label in zip(panels, flat, labels(flat, ("seed",), by), strict=False):
         loaded = load_run(run)
         split = loaded.data.split("test").first(n)
-        points = loaded.codes(split).flatten(1).numpy()
-        as_labels(axes, points, split.labels.argmax(1).numpy() if split.single else None)
+        points = loaded.encode_split(split).flatten(1).numpy()
+        classes = split.labels.argmax(1).numpy() if split.has_single_labels else None
+        scatter_labels(axes, points, classes)
         low, high = np.quantile(points, [0.01, 0.99], axis=0)
         axes.set(title=label, xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set(xlabel="z₁", ylabel="z₂")

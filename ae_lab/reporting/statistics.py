@@ -1,17 +1,26 @@
-"""What several seeds say of one number: a mean with an interval, numbers in groups by seed."""
+"""What several seeds say about one number: a mean with an interval, values grouped by seed."""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as student
 
 from ae_lab.core.errors import UserError
-from ae_lab.tracking.saved_results import Runs
+from ae_lab.tracking.run import RunLike
+
+Runs = Sequence[RunLike]
 
 
-def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean, and half the width of its confidence interval; nan for a single value."""
+def with_metrics(runs: Runs, *names: str) -> list[RunLike]:
+    """The runs that have each of some numbers."""
+    return [run for run in runs if all(name in run.metrics for name in names)]
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """The mean, and half the width of its confidence interval by Student's t; nan for one value."""
+    from scipy.stats import t as student  # takes a second to import
+
     n = len(values)
     if n < 2:
         return float(np.mean(values)), float("nan")
@@ -20,28 +29,29 @@ def interval(values: list[float], level: float = 0.95) -> tuple[float, float]:
     )
 
 
-def by_seed(runs: Runs, value: str, log: bool) -> dict[str, list[float]]:
-    """A metric of each seed's runs, or its logarithm: of the kinds of runs that half of the seeds
-    have, and of the seeds that have all of those; for sweeps are interrupted, and added to.
+def values_by_seed(runs: Runs, metric: str, log: bool) -> dict[str, list[float]]:
+    """A metric of each seed's runs, or its logarithm.
+
+    Sweeps are interrupted, and added to. Counted are groups of runs that at least half of the seeds
+    have, and of the seeds those that have all these groups.
 
     Raises:
-        UserError: a logarithm is asked of a number that has none.
+        UserError: a logarithm is asked for of a number that has none.
     """
-    found: dict[str, dict[str, float]] = {}
-    for run in runs:
-        if value in run.metrics:
-            number = run.metrics[value]
-            if log and number <= 0:
-                raise UserError(
-                    f"{value} of {run.name} is {number}, which has no logarithm: say ratio: false "
-                    "in a claim, plot another metric"
-                )
-            numbers = found.setdefault(str(run.settings["seed"]), {})
-            numbers[run.kind("seed")] = math.log(number) if log else number
-    often = Counter(kind for numbers in found.values() for kind in numbers)
-    kinds = [kind for kind, seeds in often.items() if 2 * seeds >= len(found)]
+    by_seed: dict[str, dict[str, float]] = {}
+    for run in with_metrics(runs, metric):
+        value = run.metrics[metric]
+        if log and value <= 0:
+            raise UserError(
+                f"{metric} of {run.name} is {value}, which has no logarithm: set ratio: false in "
+                "the claim, or plot another metric"
+            )
+        values = by_seed.setdefault(str(run.settings["seed"]), {})
+        values[run.group_key(ignoring="seed")] = math.log(value) if log else value
+    num_seeds = Counter(group for values in by_seed.values() for group in values)
+    groups = [group for group, n in num_seeds.items() if 2 * n >= len(by_seed)]
     return {
-        seed: [numbers[kind] for kind in kinds]
-        for seed, numbers in found.items()
-        if all(kind in numbers for kind in kinds)
+        seed: [values[group] for group in groups]
+        for seed, values in by_seed.items()
+        if all(group in values for group in groups)
     }
