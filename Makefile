@@ -25,6 +25,7 @@ demo: $(INSTALLED)  ## train five small autoencoders on embedded data, draw what
 test: $(INSTALLED)  ## lint and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports --no-logo
 	$(PY) -m pytest -n auto
 
 lint: $(INSTALLED)  ## lint only

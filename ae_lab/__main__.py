@@ -1,4 +1,7 @@
-"""One name for all commands: `ae-lab train -m latent=2,5` is `python -m ae_lab.train -m latent=2,5`."""
+"""All commands under one name.
+
+`ae-lab train -m latent=2,5` is `python -m ae_lab.train -m latent=2,5`.
+"""
 
 import runpy
 import sys
@@ -10,7 +13,11 @@ from ae_lab.core.errors import suggest
 def commands() -> dict[str, str]:
     """The commands and the first line of what each says of itself."""
     files = sorted(Path(__file__).parent.glob("[!_]*.py"))
-    return {file.stem: file.read_text().partition('"""')[2].splitlines()[0] for file in files}
+    return {file.stem: first_line(file) for file in files}
+
+
+def first_line(file: Path) -> str:
+    return file.read_text().partition('"""')[2].splitlines()[0].rstrip('"')
 
 
 def main() -> None:
@@ -18,7 +25,7 @@ def main() -> None:
     if word in ("-h", "--help"):
         print("ae-lab COMMAND ..., where COMMAND is one of\n")
         for name, text in known.items():
-            print(f"  {name:14}{text.rstrip('"')}")
+            print(f"  {name:14}{text}")
         return
     if word not in known:
         sys.exit(f"error: there is no command '{word}': {suggest(word, known)}")

@@ -11,16 +11,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from ae_lab import train as train_module
+from ae_lab import train as train_command
 from ae_lab.core import configuration
 from ae_lab.tracking.run import Run
-from ae_lab.train import quiet, train
+from ae_lab.training.job import train
+from ae_lab.training.trainer import quiet_libraries
 
 torch.set_num_threads(1)
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["data=mnist5k", "epochs=1", "data.limit=256", "trainer.enable_progress_bar=false"]
 SMALL += ["checkpoint_seconds=0"]  # after each step
-quiet()
+quiet_libraries()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def main(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["ae_lab.train", *words])
         try:
-            train_module.main()
+            train_command.main()
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:

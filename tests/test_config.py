@@ -9,23 +9,28 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ae_lab.core import configuration
+from ae_lab.core.errors import UserError
 from ae_lab.data.images import Batch
-from ae_lab.reporting import experiments as study
-from ae_lab.tracking.identity import flat
+from ae_lab.reporting import experiments
 from tests.conftest import SMALL
 from tests.tiny_coco import write_coco
 
 FILES = sorted(
     path.relative_to(configuration.CONF).with_suffix("")
     for path in configuration.CONF.glob("*/*.yaml")
-    if path.parent.name not in ("experiments", "hydra", "picture", "sampler")
+    if path.parent.name not in ("evaluator", "experiment", "figure", "sampler")
 )
-STUDIES = study.names()
+EXPERIMENTS = experiments.experiment_names()
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
-def composed(*overrides: str):
+def compose(*overrides: str):
     return configuration.compose([*SMALL, *overrides])
+
+
+def check(settings) -> None:
+    configuration.check_top_level(settings, "config")
+    configuration.check_parts(settings)
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
@@ -34,53 +39,63 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     group, choice = str(file).split("/")
     if (package := NEEDS.get(str(file))) and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'ae_lab[{package}]'")
-    asked = [f"{group}={choice}"]
-    if group == "objective" and choice not in ("mse", "bernoulli", "psnr"):
-        asked += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
+    overrides = [f"{group}={choice}"]
+    if group == "objective" and choice in ("elbo", "elbo_ladder", "iwae"):
+        overrides += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
+    if group == "metrics" and choice != "default":
+        overrides = [f"metrics=[default,{choice}]"]
+    if group == "body":
+        overrides += ["model=autoencoder"]
+    if group == "likelihood":
+        overrides += ["objective=likelihood"]
+    if file == Path("bottleneck/identity"):
+        overrides += ["body=cnn_unpool"]
     if group == "data":
-        asked += ["data.limit=64"]
-        asked += [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+        overrides += ["data.limit=64"]
+        overrides += [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
         if choice == "mnist":
             pytest.skip("needs the full data: tests/test_data.py reads it")
         if choice.startswith("coco"):
             write_coco(tmp_path)
         if choice == "auto":
-            asked += ["data.source.download=false"]
+            overrides += ["data.source.download=false"]
         if choice == "folder":
-            asked += [f"path={write_coco(tmp_path) / 'train2017'}"]
-    done = run(*asked)
-    assert done.done
-    assert 0 <= done.metrics["test/mse"] < 1  # a U-Net starts as the identity, right without noise
+            overrides += [f"data.source.path={write_coco(tmp_path) / 'train2017'}"]
+    finished = run(*overrides)
+    assert finished.done
+    assert (
+        0 <= finished.metrics["test/mse"] < 1
+    )  # a U-Net starts as the identity, right without noise
 
 
-VARIANTS = sorted(
+EXPERIMENT_PRESETS = sorted(
     str(path.relative_to(configuration.CONF / "preset").with_suffix(""))
     for path in configuration.CONF.glob("preset/*/*.yaml")
 )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_of_a_study_makes_a_model(name):
-    settings = composed(f"preset={name}", "data=photos64")
-    configuration.check(settings)
+@pytest.mark.parametrize("name", EXPERIMENT_PRESETS)
+def test_every_preset_of_an_experiment_makes_a_model(name):
+    settings = compose(f"preset={name}", "data=photos64")
+    check(settings)
     model = instantiate(settings.model)
     noise = instantiate(settings.data.noise)
-    out = model(Batch(*(torch.rand(2, 3, 64, 64),) * 2, torch.zeros(2, 1), torch.arange(2), None))
+    out = model(Batch(*(torch.rand(2, 3, 64, 64),) * 2, torch.zeros(2, 1), torch.arange(2)))
     assert out.reconstruction.shape == (2, 3, 64, 64)
-    assert noise(out.clean, torch.Generator())[0].shape == out.clean.shape
+    assert noise(out.clean, torch.Generator()).shape == out.clean.shape
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_every_study_composes_says_what_it_is_and_names_figures(name):
-    settings = composed(f"experiments={name}")
-    configuration.check(settings)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_says_what_it_is_and_names_figures(name):
+    settings = compose(f"experiment={name}")
+    check(settings)
     for figure in settings.figures:
         assert callable(instantiate(figure, _partial_=True))
-    for measure in settings.measures.values():
-        assert callable(instantiate(measure, _partial_=True))
-    about = study.header(study.FOLDER / f"{name}.yaml")
+    for metric in settings.run_metrics.values():
+        assert callable(instantiate(metric, _partial_=True))
+    about = experiments.read_header(experiments.FOLDER / f"{name}.yaml")
     assert {"Claim", "Report", "Expected", "Command"} <= about.keys()
-    assert about["Command"] == f"python -m ae_lab.train experiments={name}"
+    assert about["Command"] == f"python -m ae_lab.train experiment={name}"
 
 
 PRESETS = {
@@ -96,7 +111,7 @@ PRESETS = {
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_the_six_networks_of_the_table(preset):
     widths, latent, activation = PRESETS[preset]
-    model = instantiate(composed(f"preset={preset}").model)
+    model = instantiate(compose(f"preset={preset}").model)
     linear = [m for m in model.encoder.modules() if isinstance(m, torch.nn.Linear)]
     assert [m.out_features for m in linear] == widths
     back = [m for m in model.decoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -108,18 +123,16 @@ def test_presets_are_the_six_networks_of_the_table(preset):
 
 
 def test_the_command_line_wins_over_a_preset():
-    assert composed("preset=model_1", "latent=7").latent == 7
+    assert compose("preset=model_1", "latent=7").latent == 7
 
 
 def test_keys_that_no_part_knows_are_refused():
-    from ae_lab.core.errors import UserError
-
     for typo, hint in [("+model.lattent=1", "lattent"), ("+laten=3", "did you mean 'latent'")]:
         with pytest.raises(UserError, match=hint):
-            configuration.check(composed(typo))
-    configuration.check(composed("noise=speckle", "preset=strong"))
+            check(compose(typo))
+    check(compose("noise=speckle", "preset=strong"))
 
 
-def test_flat_resolves_and_keeps_lists_whole():
+def test_flatten_resolves_and_keeps_lists_whole():
     nested = OmegaConf.create({"a": {"b": [1, 2], "c": "${d}"}, "d": None})
-    assert flat(nested) == {"a.b": [1, 2], "a.c": None, "d": None}
+    assert configuration.flatten(nested) == {"a.b": [1, 2], "a.c": None, "d": None}

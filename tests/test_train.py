@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
-from ae_lab.tracking import labels
-from ae_lab.tracking import registry as runs
+from ae_lab.tracking.labels import group_by_all_but, labels
+from ae_lab.tracking.registry import find_runs
 from tests.conftest import REPOSITORY
 
 TINY = ["data=mnist5k", "data.limit=200", "epochs=1", "trainer.enable_progress_bar=false"]
@@ -50,9 +50,9 @@ def test_a_failing_job_does_not_stop_a_sweep(command, tmp_path):
     done = command("train", "-m", "latent=0,2", *TINY)
     assert done.returncode == 1
     assert "1 of 2 jobs failed" in done.stdout
-    assert "latent=0 is impossible" in done.stdout
+    assert "latent must be an integer >= 1, got 0" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    [run] = runs.find(tmp_path / "outputs")
+    [run] = find_runs(tmp_path / "outputs")
     assert run.done
 
 
@@ -61,20 +61,20 @@ OFFLINE = ["data.source.mirrors=[]", "paths.data=nowhere"]
 
 def test_missing_data_fails_once_before_a_sweep_starts(main, capfd, tmp_path):
     assert main("-m", "latent=2,5", "data=mnist", *OFFLINE) == 2
-    said = capfd.readouterr()
-    assert said.err.count("MNIST is not there") == 1
-    assert "nowhere/MNIST/raw" in said.err
-    assert "job 0" not in said.out
+    printed = capfd.readouterr()
+    assert printed.err.count("MNIST is not there") == 1
+    assert "nowhere/MNIST/raw" in printed.err
+    assert "job 0" not in printed.out
     assert not list((tmp_path / "outputs").glob("runs/*"))
 
 
-def test_what_was_typed_deep_down_tells_runs_apart(main, tmp_path):
+def test_nested_settings_distinguish_runs(main, tmp_path):
     assert main("-m", "model=vae", "objective.kl.weight=0,4", *TINY) == 0
-    made = runs.find(tmp_path / "outputs")
+    finished = find_runs(tmp_path / "outputs")
     names = [f"objective.kl.weight {weight}" for weight in (0, 4)]
-    assert sorted(labels.labels(made, ("seed",))) == names
-    assert len(labels.alike(made, "objective.kl.weight")) == 1
-    assert len(labels.alike(made, "seed")) == 2
+    assert sorted(labels(finished, ("seed",))) == names
+    assert len(group_by_all_but("objective.kl.weight", finished)) == 1
+    assert len(group_by_all_but("seed", finished)) == 2
 
 
 def test_a_sweep_on_a_folder_of_images(main, tmp_path):
@@ -83,39 +83,46 @@ def test_a_sweep_on_a_folder_of_images(main, tmp_path):
     (tmp_path / "mine").mkdir()
     for number in range(6):
         Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(tmp_path / "mine" / f"{number}.png")
-    words = ["data=folder", f"path={tmp_path / 'mine'}", "data.source.size=16", "model=cnn"]
+    words = [
+        "data=folder",
+        f"data.source.path={tmp_path / 'mine'}",
+        "data.source.size=16",
+        "model=cnn",
+    ]
     words += [f"paths.cache={tmp_path / 'cache'}", "batch_size=2", *TINY[2:]]
     assert main("-m", *words, "lr=0.001,0.002") == 0
-    assert len(runs.find(tmp_path / "outputs")) == 2
+    assert len(find_runs(tmp_path / "outputs")) == 2
 
 
-def test_auto_says_once_a_sweep_that_it_fell_back(main, capfd):
+def test_auto_prints_once_a_sweep_that_it_fell_back(main, capfd):
     assert main("-m", "latent=2,3", *OFFLINE, *TINY[1:]) == 0
-    said = capfd.readouterr().out
-    assert said.count("using MNIST-5k") == 1
-    assert "MNIST-5k (embedded subset)" in said
+    printed = capfd.readouterr().out
+    assert printed.count("using MNIST-5k") == 1
+    assert "MNIST-5k (embedded subset)" in printed
 
 
 ERRORS = {
     "latnt=2": "no key 'latnt': did you mean 'latent'?",
+    "experiments=grid": "'experiments' is called 'experiment' now",
+    "model=cnn_vae": "'model=cnn_vae' is called 'model=vae body=cnn' now",
     "model=mpl": "model=mpl is not known: did you mean 'mlp'?",
     "preset=model_7": "did you mean 'model_",
-    "noise.sigma=0.1": "no key 'noise.sigma' here: take noise=gaussian or",
+    "noise.sigma=0.1": "noise.sigma needs noise=gaussian or",
     "+model.typo=1": "model has no 'model.typo'",
     "+typo=1": "no key 'typo'",
     "activation=rellu": "did you mean 'relu'?",
-    "latent=0": "latent=0 is impossible",
-    "latent=two": "latent=two is impossible",
-    "noise=gaussian noise.sigma=-1": "noise.sigma=-1 is impossible",
-    "batch_size=0": "batch_size=0 is impossible",
-    "epochs=0": "epochs=0 is impossible",
-    "lr=nan": "lr=nan is impossible",
-    "gradient_clip=-1": "gradient_clip=-1 is impossible",
-    "objective=bernoulli output=linear": "needs output=sigmoid",
-    "dropout=2": "dropout=2 is impossible",
-    "hidden=[500,abc]": "hidden=abc is impossible",
-    "depth=7": "hidden=[...] says any other",
-    "seed=-1": "seed=-1 is impossible",
+    "latent=0": "latent must be an integer >= 1, got 0",
+    "latent=two": "latent must be an integer >= 1, got two",
+    "noise=gaussian noise.sigma=-1": "noise.sigma must be a finite number >= 0, got -1",
+    "batch_size=0": "batch_size must be an integer >= 1, got 0",
+    "epochs=0": "epochs must be an integer >= 1, got 0",
+    "lr=nan": "lr must be a finite number > 0, got nan",
+    "gradient_clip=-1": "gradient_clip must be a finite number > 0, got -1",
+    "objective=likelihood likelihood=bernoulli output=linear": "needs output=sigmoid",
+    "dropout=2": "dropout must be a finite number >= 0 and <= 1, got 2",
+    "hidden=[500,abc]": "hidden must be an integer >= 1, got abc",
+    "depth=7": "depth must be 2 or 3; set hidden=[...] for other sizes",
+    "seed=-1": "seed must be an integer >= 0, got -1",
     "trainer.accelerator=abacus": "abacus",
     "paths.outputs=/proc/nowhere": "cannot write to /proc/nowhere",
 }
@@ -139,47 +146,55 @@ def test_the_traceback_is_there_for_who_asks(main, monkeypatch, capfd):
     monkeypatch.setenv("AE_LAB_TRACEBACK", "1")
     for words in (["latent=0"], ["-m", "latent=0,2"]):
         assert main(*words, *TINY) in (1, 2)
-        told = capfd.readouterr().err
-        assert "Traceback (most recent call last)" in told
-        assert "error: latent=0 is impossible" in told
+        errors = capfd.readouterr().err
+        assert "Traceback (most recent call last)" in errors
+        assert "error: latent must be an integer >= 1, got 0" in errors
 
 
 def test_generation_from_a_conditional_run(command, tmp_path):
     assert command("train", "conditional=true", "preset=model_1", *TINY).returncode == 0
-    [run] = runs.find(tmp_path / "outputs")
-    made = command("generate", f"run={run.path}", "label=7", "n=20")
-    assert made.returncode == 0, made.stderr
+    [run] = find_runs(tmp_path / "outputs")
+    generated = command("generate", f"run={run.path}", "label=7", "n=20")
+    assert generated.returncode == 0, generated.stderr
     from PIL import Image
 
-    picture = Image.open(made.stdout.split()[0])
+    picture = Image.open(generated.stdout.split()[0])
     assert picture.size == (8 * 28 * 3, 3 * 28 * 3)
     refused = command("generate", f"run={run.path}", "label=12")
     assert refused.returncode == 2
     assert "give 0 to 9" in refused.stderr
 
 
-def test_generation_says_what_it_needs(command, tmp_path):
+def test_generation_names_what_it_needs(command, tmp_path):
     assert "which run?" in command("generate").stderr
     assert "not a run folder" in command("generate", "run=nowhere").stderr
     command("train", *TINY)
-    [run] = runs.find(tmp_path / "outputs")
+    [run] = find_runs(tmp_path / "outputs")
     assert "not conditional" in command("generate", f"run={run.path}", "label=1").stderr
 
 
 def test_tensorboard_has_scalars_images_hyperparameters_and_the_codes(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    made = run("latent=3", "data.limit=512", "trainer.log_every_n_steps=2", "epochs=2")
-    events = EventAccumulator(str(made.path)).Reload()
+    finished = run("latent=3", "data.limit=512", "trainer.log_every_n_steps=2", "epochs=2")
+    events = EventAccumulator(str(finished.path)).Reload()
     scalars = set(events.Tags()["scalars"])
-    wanted = {"train/loss", "val/mse", "val/psnr", "val/ssim", "test/mse", "test/psnr", "test/ssim"}
-    assert wanted <= scalars
+    expected = {
+        "train/loss",
+        "val/mse",
+        "val/psnr",
+        "val/ssim",
+        "test/mse",
+        "test/psnr",
+        "test/ssim",
+    }
+    assert expected <= scalars
     assert any("lr" in name for name in scalars)
     assert len(events.Images(events.Tags()["images"][0])) == 2
     assert "_hparams_/session_start_info" in events.summary_metadata
     [final] = {event.value for event in events.Scalars("test/mse")}
-    assert final == pytest.approx(made.metrics["test/mse"])
-    projector = (made.path / "projector_config.pbtxt").read_text()
+    assert final == pytest.approx(finished.metrics["test/mse"])
+    projector = (finished.path / "projector_config.pbtxt").read_text()
     assert "metadata_path" in projector
     assert "sprite" in projector
 
@@ -195,33 +210,33 @@ def test_history_and_events_are_cut_back_to_the_checkpoint(run):
     saved = []
     save = Checkpoints.save
 
-    def keep_the_first(self, trainer):
+    def copy_the_first(self, trainer):
         save(self, trainer)
         if not saved:
-            saved.append(shutil.copy(self.folder / "last.ckpt", self.folder / "kept"))
+            saved.append(shutil.copy(self.folder / "last.ckpt", self.folder / "first"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "save", keep_the_first)
-        made = run("latent=3", "epochs=3")
-    before = made.history
-    shutil.move(saved[0], made.last)
-    made.set_status("interrupted")
-    made = run("latent=3", "epochs=3")
-    assert [row["epoch"] for row in made.history] == [0, 1, 2]
-    assert [row["val/mse"] for row in made.history] == [row["val/mse"] for row in before]
-    events = EventAccumulator(str(made.path)).Reload()
+        patch.setattr(Checkpoints, "save", copy_the_first)
+        finished = run("latent=3", "epochs=3")
+    before = finished.history
+    shutil.move(saved[0], finished.last)
+    finished.set_status("interrupted")
+    finished = run("latent=3", "epochs=3")
+    assert [row["epoch"] for row in finished.history] == [0, 1, 2]
+    assert [row["val/mse"] for row in finished.history] == [row["val/mse"] for row in before]
+    events = EventAccumulator(str(finished.path)).Reload()
     assert [event.step for event in events.Scalars("val/mse")] == [1, 3, 5]
 
 
 def test_options_of_training_do_what_they_say(run):
     stopped = run("early_stopping=1", "epochs=9", "lr=1e-9")
     assert stopped.metrics["epochs"] < 9
-    [left] = (
+    [early_stopping] = (
         state
         for name, state in torch.load(stopped.last, weights_only=True)["callbacks"].items()
         if "EarlyStopping" in name
     )
-    assert left["wait_count"] == 1  # so that a run which goes on from here would not
+    assert early_stopping["wait_count"] == 1  # so that a run which goes on from here would not
     clipped = run("gradient_clip=1e-6", "weight_decay=0", "trainer.precision=32-true")
     free = run("weight_decay=0", "trainer.precision=32-true")
     assert clipped.metrics["test/mse"] != free.metrics["test/mse"]
@@ -242,24 +257,24 @@ def test_compiled_training_gives_the_same_model_to_rounding(run):
 
 def test_two_processes_train_as_one(command, tmp_path):
     """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
-    asked = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
-    alone = command("train", *asked, "paths.outputs=alone")
+    overrides = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
+    alone = command("train", *overrides, "paths.outputs=alone")
     assert alone.returncode == 0, alone.stderr
-    both = command("train", *asked, "paths.outputs=both", "trainer.accelerator=cpu",
+    both = command("train", *overrides, "paths.outputs=both", "trainer.accelerator=cpu",
                    "trainer.devices=2")  # fmt: skip
     assert both.returncode == 0, both.stderr
-    [one], [two] = runs.find(tmp_path / "alone"), runs.find(tmp_path / "both")
+    [one], [two] = find_runs(tmp_path / "alone"), find_runs(tmp_path / "both")
     assert one.name == two.name
     assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
     assert both.stdout.count("new:") == 1
-    refused = command("train", "-m", *asked, "seed=0,1", "trainer.accelerator=cpu",
+    refused = command("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
                       "trainer.devices=2")  # fmt: skip
     assert refused.returncode == 1
     assert "without -m" in refused.stdout
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, None), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_is_marked_and_says_how_to_go_on(sent, code, tmp_path):
+def test_an_interrupted_run_is_marked_and_says_how_to_resume(sent, code, tmp_path):
     # A suite that runs in a shell's background was told to ignore the signal, and so would the run.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -274,8 +289,8 @@ def test_an_interrupted_run_is_marked_and_says_how_to_go_on(sent, code, tmp_path
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(sent)
-    said, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=30)
     assert process.returncode == code if code else process.returncode != 0
-    assert "the same command goes on" in said
-    [run] = runs.find(tmp_path / "outputs")
+    assert "rerun the command to resume" in printed
+    [run] = find_runs(tmp_path / "outputs")
     assert json.loads((run.path / "status.json").read_text())["state"] == "interrupted"

@@ -23,11 +23,16 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     run that failed."""
     global _launched
     _launched = config_name
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{sys.modules[task.__module__].__doc__}\n{configuration.describe(config_name)}")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, we explain
 
     @wraps(task)
     def guarded(config: DictConfig) -> None:
-        exit_on_error(task, config)  # before Hydra adds lines of its own
+        # Here, before Hydra adds lines of its own and before a task imports torch.
+        exit_on_error(configuration.check_top_level, config, config_name)
+        exit_on_error(task, config)
 
     options = {"config_path": str(configuration.CONF), "config_name": config_name}
     exit_on_error(hydra.main(version_base="1.3", **options)(guarded))

@@ -44,6 +44,7 @@ RENAMED = {
     "objective/elbo_gaussian": "objective=elbo likelihood=gaussian",
     "objective/elbo_ladder_gaussian": "objective=elbo_ladder likelihood=gaussian",
     "objective/iwae_gaussian": "objective=iwae likelihood=gaussian",
+    "experiment/cnn_line": "experiment=cnn_ablation",
     "model/cnn_vae": "model=vae body=cnn",
     "model/cnn_iwae": "model=iwae body=cnn",
     "model/cnn_cvae": "model=cvae body=cnn",
@@ -87,19 +88,36 @@ def groups_of(config_name: str) -> list[str]:
     return [name for name in names if not name.startswith("override ")]
 
 
-def check_top_level(config: DictConfig) -> None:
+def describe(config_name: str) -> str:
+    """What `--help` says of a configuration: its groups with their choices, and its file."""
+    folders = [CONF / group for group in groups_of(config_name)]
+    choices = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
+    lines = [f"  {name:<12}{', '.join(choices[name])}" for name in choices]
+    own = (CONF / f"{config_name}.yaml").read_text().partition("\nhydra:")[0]
+    return "\n".join(
+        [
+            "Groups, as group=choice:\n",
+            *lines,
+            f"\nSettings, as key=value: conf/{config_name}.yaml, whose lines are\n",
+            *(f"  {line}" for line in own.splitlines() if "override hydra" not in line),
+            "\n--cfg job prints all settings, those of the chosen parts too; --hydra-help is Hydra's.",
+        ]
+    )
+
+
+def check_top_level(config: DictConfig, config_name: str) -> None:
     """Refuse keys at the top that the configuration does not have (Hydra accepts `+typo=1`).
 
     Raises:
         UserError: names the nearest valid key.
     """
-    top = OmegaConf.load(CONF / "config.yaml")
-    allowed = {*map(str, top), *groups_of("config")} - {"defaults", "hydra"}
+    top = OmegaConf.load(CONF / f"{config_name}.yaml")
+    allowed = {*map(str, top), *groups_of(config_name)} - {"defaults", "hydra"}
     for key in map(str, config):
         if key == "experiment":  # a file without a package of its own: it sets nothing of a run
             raise UserError(f"experiment={choices().get(key)} is not an experiment: name another")
         if key not in allowed:
-            raise UserError(explain_unknown(key, config_name="config"))
+            raise UserError(explain_unknown(key, config_name))
 
 
 def check_parts(config: DictConfig) -> None:
@@ -146,7 +164,7 @@ def explain_unknown(name: str, config_name: str) -> str:
     if options := [f"{parent}={file.stem}" for file in files if key in OmegaConf.load(file)]:
         return f"{name} needs {' or '.join(options)}"
     keys = known_keys(sys.argv[1:], config_name)
-    siblings = [key for key in keys if parent and key.startswith(f"{parent}.")]
+    siblings = [key for key in keys if key.rpartition(".")[0] == parent]
     return f"there is no key '{name}': {suggest(name, siblings or keys)}"
 
 

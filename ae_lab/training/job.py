@@ -55,7 +55,6 @@ def train(config: DictConfig) -> Run:
         UserError: the request cannot be carried out; nothing was written.
         RunFailed: the run had started; what it saved is kept.
     """
-    configuration.check_top_level(config)
     configuration.check_parts(config)
     check_int("epochs", config.epochs)
     refuse_several_devices_in_sweep(config.trainer.devices)

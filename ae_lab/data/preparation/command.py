@@ -12,7 +12,6 @@ from ae_lab.data.images import SPLITS
 
 def prepare_data(config: DictConfig) -> None:
     """Prepare a data set, print its sizes and where it is kept."""
-    configuration.check_top_level(config)
     configuration.check_parts(config)
     images = instantiate(config.data.source)
     sizes = ", ".join(f"{len(getattr(images, name)):,} {name}" for name in SPLITS)
