@@ -9,32 +9,38 @@ from hypothesis import strategies as st
 from skimage.util import random_noise
 
 from ae_lab.core.errors import UserError
-from ae_lab.data.corruptions import Gaussian, Mixed, Noise, SaltPepper, Speckle
+from ae_lab.data.corruptions import (
+    Corruption,
+    GaussianNoise,
+    MixedNoise,
+    SaltPepperNoise,
+    SpeckleNoise,
+)
 from ae_lab.data.images import EvalLoader, Split
 
-# A ramp over the pixel range, so that a noise that depends on the pixel is seen to.
+# A ramp over the pixel range, so that noise that depends on the pixel's value is tested too.
 RAMP = torch.linspace(0, 1, 256).repeat(64, 256, 1)[:, None]
 PAIRS = {
-    "gaussian": (Gaussian(0.2), {"mode": "gaussian", "var": 0.04}),
+    "gaussian": (GaussianNoise(0.2), {"mode": "gaussian", "var": 0.04}),
     "gaussian, not clipped": (
-        Gaussian(0.2, clip=False),
+        GaussianNoise(0.2, clip=False),
         {"mode": "gaussian", "var": 0.04, "clip": False},
     ),
     "salt and pepper": (
-        SaltPepper(0.3, ratio=0.7),
+        SaltPepperNoise(0.3, ratio=0.7),
         {"mode": "s&p", "amount": 0.3, "salt_vs_pepper": 0.7},
     ),
-    "speckle": (Speckle(0.4), {"mode": "speckle", "var": 0.16}),
+    "speckle": (SpeckleNoise(0.4), {"mode": "speckle", "var": 0.16}),
     "speckle, not clipped": (
-        Speckle(0.4, clip=False),
+        SpeckleNoise(0.4, clip=False),
         {"mode": "speckle", "var": 0.16, "clip": False},
     ),
 }
 NOISES = st.one_of(
-    st.builds(Gaussian, st.floats(0, 3)),
-    st.builds(SaltPepper, st.floats(0, 1), st.floats(0, 1), st.booleans()),
-    st.builds(Speckle, st.floats(0, 3)),
-    st.just(Noise()),
+    st.builds(GaussianNoise, st.floats(0, 3)),
+    st.builds(SaltPepperNoise, st.floats(0, 1), st.floats(0, 1), st.booleans()),
+    st.builds(SpeckleNoise, st.floats(0, 3)),
+    st.just(Corruption()),
 )
 
 
@@ -44,9 +50,9 @@ def seeded(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_moments_are_those_of_scikit_image(name):
-    """Mean and standard deviation of seen - clean, at each of the ramp's 256 gray levels."""
+    """Mean and standard deviation of corrupted - clean, at each of the ramp's 256 gray levels."""
     noise, arguments = PAIRS[name]
-    ours = (noise(RAMP, seeded(0))[0] - RAMP).numpy()
+    ours = (noise(RAMP, seeded(0)) - RAMP).numpy()
     theirs = random_noise(RAMP.numpy(), rng=np.random.default_rng(0), **arguments) - RAMP.numpy()
     axes = (0, 1, 2)  # 64 images × 256 rows: 16,384 draws a level
     np.testing.assert_allclose(ours.mean(axes), theirs.mean(axes), atol=0.016)
@@ -58,8 +64,8 @@ def test_moments_are_those_of_scikit_image(name):
 def test_any_noise_is_repeatable_keeps_its_shape_and_the_pixel_range(noise, seed, channels):
     x = torch.rand(3, channels, 13, 17, generator=seeded(1))
     before = x.clone()
-    first, _ = noise(x, seeded(seed))
-    again, _ = noise(x, seeded(seed))
+    first = noise(x, seeded(seed))
+    again = noise(x, seeded(seed))
     assert torch.equal(first, again)
     assert torch.equal(x, before)
     assert first.shape == x.shape
@@ -67,18 +73,18 @@ def test_any_noise_is_repeatable_keeps_its_shape_and_the_pixel_range(noise, seed
     assert first.max() <= 1
 
 
-def test_salt_and_pepper_strikes_whole_pixels_unless_told_otherwise():
+def test_salt_and_pepper_strikes_whole_pixels_unless_per_channel():
     x = torch.full((4, 3, 50, 50), 0.5)
-    struck = SaltPepper(0.5)(x, seeded(0))[0] != x
+    struck = SaltPepperNoise(0.5)(x, seeded(0)) != x
     assert torch.equal(struck.all(1), struck.any(1))
-    struck = SaltPepper(0.5, per_channel=True)(x, seeded(0))[0] != x
+    struck = SaltPepperNoise(0.5, per_channel=True)(x, seeded(0)) != x
     assert not torch.equal(struck.all(1), struck.any(1))
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "much", None])
 def test_impossible_levels_are_refused(bad):
-    for kind in (Gaussian, Speckle, SaltPepper):
-        with pytest.raises(UserError, match="impossible"):
+    for kind in (GaussianNoise, SpeckleNoise, SaltPepperNoise):
+        with pytest.raises(UserError, match=r"noise\.(sigma|amount) must be a finite number >= 0"):
             kind(bad)
 
 
@@ -88,61 +94,62 @@ def test_noise_of_an_evaluated_image_belongs_to_the_image():
         torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=seeded(0)),
         torch.zeros(20, 10, dtype=torch.uint8),
     )
-    noise = Gaussian(0.3)
+    noise = GaussianNoise(0.3)
 
-    def seen(part: Split, size: int, rank: int = 0, world: int = 1) -> dict[int, torch.Tensor]:
+    def corrupted(part: Split, size: int, rank: int = 0, world: int = 1):
+        """The corrupted images, {index: (C, H, W)}."""
         loader = EvalLoader(part, noise, "test", size, rank, world)
-        return {int(i): x for b in loader for i, x in zip(b.index, b.seen, strict=True)}
+        return {int(i): x for b in loader for i, x in zip(b.index, b.corrupted, strict=True)}
 
-    whole = seen(split, 20)
+    whole = corrupted(split, 20)
     assert len(whole) == 20
-    shards = seen(split, 3, 0, 2) | seen(split, 7, 1, 2)
+    shards = corrupted(split, 3, 0, 2) | corrupted(split, 7, 1, 2)
     assert shards.keys() == whole.keys()
-    for other in (shards, seen(split.first(5), 2)):
+    for other in (shards, corrupted(split.first(5), 2)):
         assert all(torch.equal(x, whole[i]) for i, x in other.items())
     different = EvalLoader(split, noise, "val", 20, 0, 1)
-    assert not torch.equal(next(iter(different)).seen[0], whole[0])
+    assert not torch.equal(next(iter(different)).corrupted[0], whole[0])
 
 
 def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     """Written here as a person would, outside the package, found by Hydra's search path."""
     (tmp_path / "my_noise.py").write_text(
-        "from ae_lab.data.corruptions import Noise\n\n\n"
-        "class Dim(Noise):\n"
+        "from ae_lab.data.corruptions import Corruption\n\n\n"
+        "class Dim(Corruption):\n"
         "    def __init__(self, factor, clip=True):\n"
         "        super().__init__(clip)\n"
         "        self.factor = factor\n\n"
         "    def corrupt(self, x, generator):\n"
-        "        return x * self.factor, None\n"
+        "        return x * self.factor\n"
     )
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "dim.yaml").write_text("_target_: my_noise.Dim\nfactor: 0.5\n")
     monkeypatch.syspath_prepend(tmp_path)
     from ae_lab.core import configuration
 
-    settings_ = configuration.compose(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
-    seen, _ = instantiate(settings_.noise)(torch.ones(1, 1, 2, 2), seeded(0))
-    assert torch.equal(seen, torch.full((1, 1, 2, 2), 0.5))
+    config = configuration.compose(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
+    corrupted = instantiate(config.noise)(torch.ones(1, 1, 2, 2), seeded(0))
+    assert torch.equal(corrupted, torch.full((1, 1, 2, 2), 0.5))
 
 
 def test_a_level_may_be_drawn_for_each_image():
     x = torch.full((400, 1, 16, 16), 0.5)
-    seen, _ = Gaussian([0.05, 0.15], clip=False)(x, torch.Generator().manual_seed(0))
-    deviations = (seen - x).flatten(1).std(1)
+    corrupted = GaussianNoise([0.05, 0.15], clip=False)(x, torch.Generator().manual_seed(0))
+    deviations = (corrupted - x).flatten(1).std(1)
     assert deviations.mean() == pytest.approx(0.1, abs=0.005)
     assert deviations.std() == pytest.approx(0.1 / 12**0.5, abs=0.004)  # of a uniform level
     for impossible in ([0.2, 0.1], [0.1, 0.2, 0.3], [-0.1, 0.2]):
         with pytest.raises(UserError, match=r"noise\.sigma"):
-            Gaussian(impossible)
+            GaussianNoise(impossible)
 
 
 def test_mixed_noise_draws_each_kind_as_often():
-    kinds = {"a": Gaussian(0.1), "b": SaltPepper(0.5), "c": Noise()}
+    kinds = {"a": GaussianNoise(0.1), "b": SaltPepperNoise(0.5), "c": Corruption()}
     x = torch.full((3000, 1, 8, 8), 0.5)
-    seen, _ = Mixed(kinds)(x, torch.Generator().manual_seed(0))
-    untouched = (seen == x).flatten(1).all(1)
-    struck = ((seen == 0) | (seen == 1)).flatten(1).any(1)
+    corrupted = MixedNoise(kinds)(x, torch.Generator().manual_seed(0))
+    untouched = (corrupted == x).flatten(1).all(1)
+    struck = ((corrupted == 0) | (corrupted == 1)).flatten(1).any(1)
     assert untouched.float().mean() == pytest.approx(1 / 3, abs=0.03)
     assert struck.float().mean() == pytest.approx(1 / 3, abs=0.03)
     with pytest.raises(UserError, match="no kinds"):
-        Mixed({})
+        MixedNoise({})
