@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
 from ae_lab.core.errors import UserError
-from ae_lab.data.images import Batch
-from ae_lab.inference.samplers import Normal
+from ae_lab.data import Batch
+from ae_lab.inference import Normal
+from ae_lab.models import BernoulliLikelihood, NegativeLogLikelihood, Objective, SquaredError
 from ae_lab.models.networks.layers import ACTIVATIONS, OUTPUTS, join_label
-from ae_lab.models.objectives import BernoulliLikelihood, Objective, SquaredError
 from tests.building import build
 
 
 def batch_of(n: int, channels: int = 1, seed: int = 0) -> Batch:
-    chance = torch.Generator().manual_seed(seed)
-    clean = torch.rand(n, channels, 28, 28, generator=chance)
-    seen = torch.rand(n, channels, 28, 28, generator=chance)
-    return Batch(clean, seen, one_hot(torch.arange(n) % 10, 10).float(), torch.arange(n))
+    rng = torch.Generator().manual_seed(seed)
+    clean = torch.rand(n, channels, 28, 28, generator=rng)
+    corrupted = torch.rand(n, channels, 28, 28, generator=rng)
+    return Batch(clean, corrupted, one_hot(torch.arange(n) % 10, 10).float(), torch.arange(n))
 
 
 @settings(deadline=None, max_examples=25)
@@ -73,7 +73,7 @@ def test_the_label_reaches_what_it_is_asked_to_and_nothing_else(conditional, con
     assert changed is conditional
 
 
-def test_the_label_lies_beside_the_code():
+def test_the_label_is_appended_to_the_code():
     code, label = torch.rand(2, 3), torch.eye(2)
     assert torch.equal(join_label(code, label), torch.cat([code, label], 1))
     maps = join_label(torch.rand(2, 3, 4, 5), label)
@@ -81,12 +81,12 @@ def test_the_label_lies_beside_the_code():
     assert torch.equal(maps[:, 3:, 2, 3], label)
 
 
-def test_the_encoder_sees_the_noisy_image_and_the_loss_the_clean_one():
+def test_the_encoder_gets_the_corrupted_image_and_the_loss_the_clean_one():
     model = build().eval()
     batch = batch_of(3)
     out = model(batch)
-    clean_only = model(batch._replace(clean=torch.zeros_like(batch.clean)))
-    assert torch.equal(out.reconstruction, clean_only.reconstruction)
+    without_clean = model(batch._replace(clean=torch.zeros_like(batch.clean)))
+    assert torch.equal(out.reconstruction, without_clean.reconstruction)
     expected = (out.reconstruction - batch.clean).square().sum() / 3
     torch.testing.assert_close(SquaredError()(out, model), expected)
 
@@ -97,7 +97,7 @@ def test_losses_have_the_gradients_of_finite_differences():
     batch = Batch(*(part.double() for part in batch_of(2)[:3]), torch.arange(2))
     weight = model.bottleneck.head.weight
 
-    for term in (SquaredError(), BernoulliLikelihood()):
+    for term in (SquaredError(), NegativeLogLikelihood(BernoulliLikelihood())):
 
         def loss(value, term=term):
             changed = torch.func.functional_call(model, {"bottleneck.head.weight": value}, (batch,))
@@ -113,23 +113,27 @@ def test_losses_have_the_gradients_of_finite_differences():
 
 
 def test_bernoulli_likelihood_is_the_closed_form():
-    model = build("objective=bernoulli", "hidden=[5]")
+    model = build("objective=likelihood", "hidden=[5]")
     out = model(batch_of(2))
     p, x = out.reconstruction.double(), out.clean.double()
     nats = -(x * p.log() + (1 - x) * (1 - p).log()).sum() / 2
-    assert float(BernoulliLikelihood()(out, model)) == pytest.approx(float(nats), rel=1e-5)
+    assert isinstance(model.objective.likelihood, BernoulliLikelihood)
+    term = NegativeLogLikelihood(BernoulliLikelihood())
+    assert float(term(out, model)) == pytest.approx(float(nats), rel=1e-5)
     with pytest.raises(UserError, match="output=sigmoid"):
-        BernoulliLikelihood().check(build("output=linear"))
+        term.check(build("output=linear"))
 
 
 def test_an_objective_is_a_weighted_sum_of_terms_logged_unweighted():
     model = build()
     out = model(batch_of(2))
-    total, terms = Objective(a=SquaredError(2.0), b=BernoulliLikelihood(0.5))(out, model)
+    bernoulli = NegativeLogLikelihood(BernoulliLikelihood(), weight=0.5)
+    objective = Objective(a=SquaredError(weight=2.0), b=bernoulli)
+    total, terms = objective(out, model)
     torch.testing.assert_close(total, 2 * terms["a"] + 0.5 * terms["b"])
     torch.testing.assert_close(terms["a"], SquaredError()(out, model))
     with pytest.raises(UserError, match="empty"):
-        Objective(a=SquaredError(0))
+        Objective(a=SquaredError(weight=0))
 
 
 def test_random_codes_have_the_moments_of_the_training_codes():
@@ -138,9 +142,9 @@ def test_random_codes_have_the_moments_of_the_training_codes():
     codes = torch.randn(5000, 3) @ mixing.T + torch.tensor([1.0, -2.0, 3.0])
     sampler = Normal()
     sampler.fit(codes, seed=0)
-    drawn = sampler.sample(50_000, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.03, rtol=0)
-    torch.testing.assert_close(drawn.T.cov(), codes.T.cov(), atol=0.1, rtol=0)
+    samples = sampler.sample(50_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples.mean(0), codes.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(samples.T.cov(), codes.T.cov(), atol=0.1, rtol=0)
 
 
 def test_a_model_is_a_function_of_its_seed():
