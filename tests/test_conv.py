@@ -1,4 +1,4 @@
-"""The convolutional families: any size and colour, what passes the code, what that rules out."""
+"""Convolutional families: any size and colour, what bypasses the code, what that rules out."""
 
 import pytest
 import torch
@@ -6,20 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ae_lab.core.errors import UserError, root_cause
-from ae_lab.data.images import Batch
-from ae_lab.inference.loaded_run import load_run
+from ae_lab.data import Batch
+from ae_lab.inference import load_run
+from ae_lab.models import PSNRLoss
 from ae_lab.models.networks.unet import SelfAttention
-from ae_lab.models.objectives import LogError
 from tests.building import build
 
 FAMILIES = ("cnn", "cnn_unpool", "cnn_skip", "unet")
 
 
 def batch_of(n: int, shape=(1, 28, 28), classes: int = 10) -> Batch:
-    chance = torch.Generator().manual_seed(0)
-    clean, seen = torch.rand(2, n, *shape, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    clean, corrupted = torch.rand(2, n, *shape, generator=rng)
     label = torch.eye(classes)[torch.arange(n) % classes]
-    return Batch(clean, seen, label, torch.arange(n))
+    return Batch(clean, corrupted, label, torch.arange(n))
 
 
 @settings(deadline=None, max_examples=20)
@@ -63,61 +63,61 @@ def test_the_stated_layers():
     """64×64 → 8×8 in three stages, as each family's description has it."""
     shape = "data.shape=[3,64,64]"
     out = build("model=cnn", "latent=16", shape)(batch_of(2, (3, 64, 64)))
-    assert (out.code.shape, out.passed) == ((2, 16), 16)
+    assert (out.code.shape, out.num_decoder_inputs) == ((2, 16), 16)
     out = build("model=cnn_unpool", shape)(batch_of(2, (3, 64, 64)))
     indices = 32 * 32 * 32 + 64 * 16 * 16 + 64 * 8 * 8
-    assert (out.code.shape, out.passed) == ((2, 64, 8, 8), 64 * 8 * 8 + indices)
+    assert (out.code.shape, out.num_decoder_inputs) == ((2, 64, 8, 8), 64 * 8 * 8 + indices)
     out = build("model=cnn_skip", shape)(batch_of(2, (3, 64, 64)))
     skips = 32 * 32 * 32 + 64 * 16 * 16
-    assert (out.code.shape, out.passed) == ((2, 128, 8, 8), 128 * 8 * 8 + skips)
+    assert (out.code.shape, out.num_decoder_inputs) == ((2, 128, 8, 8), 128 * 8 * 8 + skips)
 
 
 @pytest.mark.parametrize("family", ["cnn_unpool", "cnn_skip", "unet"])
-def test_what_passes_the_code_reaches_the_decoder(family):
+def test_what_bypasses_the_code_reaches_the_decoder(family):
     model = build(f"model={family}").eval()
     if family == "unet":
         torch.nn.init.normal_(model.decoder.to_pixels.weight)
     batch = batch_of(2)
-    code, _, beside = model.encode(batch.seen, batch.label)
-    other = tuple(part.flip(0) for part in beside)
+    code, _, bypass = model.encode(batch.corrupted, batch.label)
+    other = tuple(part.flip(0) for part in bypass)
     assert not torch.equal(
-        model.decode(code, batch.label, beside), model.decode(code, batch.label, other)
+        model.decode(code, batch.label, bypass), model.decode(code, batch.label, other)
     )
 
 
 def test_a_unet_starts_by_changing_nothing_and_attention_too():
     batch = batch_of(2)
-    assert torch.equal(build("model=unet")(batch).reconstruction, batch.seen)
+    assert torch.equal(build("model=unet")(batch).reconstruction, batch.corrupted)
     x = torch.rand(2, 8, 5, 7)
     assert torch.equal(SelfAttention(8)(x), x)
 
 
-def test_attention_treats_all_places_alike():
+def test_attention_does_not_depend_on_the_order_of_places():
     torch.manual_seed(0)
     attention = SelfAttention(8)
     torch.nn.init.normal_(attention.out.weight)
     x = torch.rand(1, 8, 4, 4)
     order = torch.randperm(16)
 
-    def moved(y):
+    def permute(y):
         return y.flatten(2)[:, :, order].unflatten(2, (4, 4))
 
-    torch.testing.assert_close(attention(moved(x)), moved(attention(x)))
+    torch.testing.assert_close(attention(permute(x)), permute(attention(x)))
 
 
 @pytest.mark.parametrize("family", ["cnn_unpool", "cnn_skip", "unet"])
-def test_a_model_whose_code_is_not_all_refuses_to_generate(family, run):
+def test_a_model_that_needs_more_than_a_code_refuses_to_generate(family, run):
     loaded = load_run(run(f"model={family}", "data.limit=32"))
     with pytest.raises(UserError, match="cannot generate"):
-        loaded.draw(2, None, None, seed=0)
+        loaded.sample_codes(2, None, None, seed=0)
 
 
-def test_log_error_is_minus_the_mean_psnr():
+def test_the_psnr_loss_is_minus_the_mean_psnr():
     model = build("model=unet")
     out = model(batch_of(3))
-    error = (out.seen - out.clean).double().square().flatten(1).mean(1)
+    error = (out.corrupted - out.clean).double().square().flatten(1).mean(1)
     expected = -float((-10 * error.log10()).mean())
-    assert float(LogError()(out, model)) == pytest.approx(expected, abs=1e-4)
+    assert float(PSNRLoss()(out, model)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_gradients_are_clipped_at_any_precision(run):
@@ -135,8 +135,14 @@ def test_only_codes_that_are_vectors_go_to_the_projector(run):
 @pytest.mark.parametrize(
     ("asked", "hint"),
     [
-        (["model=cnn", "model.decoder.up=unpool"], "hands over nothing"),
-        (["model=cnn_skip", "model.decoder.skips=false"], "hands over skips"),
+        (
+            ["model=cnn", "model.decoder.up=unpool"],
+            "the encoder provides nothing, the decoder requires indices",
+        ),
+        (
+            ["model=cnn_skip", "model.decoder.skips=false"],
+            "the encoder provides skips, the decoder requires nothing",
+        ),
         (["model=cnn_unpool", "model.encoder.skips=true"], "does not go with"),
         (["model=cnn", "hidden=[]"], "has no width"),
     ],
