@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ae_lab.core.errors import UserError
-from ae_lab.data.corruptions import Gaussian, Noise
-from ae_lab.data.images import TrainLoader, shifted
+from ae_lab.data.corruptions import Corruption, GaussianNoise
+from ae_lab.data.images import TrainLoader, flip_images, shift_images
 from ae_lab.data.preparation import download
 from ae_lab.data.sources import mnist
 
@@ -42,7 +42,7 @@ def test_full_mnist_is_split_without_overlap_and_the_test_set_is_the_official_on
 
 
 def gzip_or_plain(folder: Path, name: str) -> bytes:
-    path = mnist.located(folder)[name]
+    path = mnist.find_files(folder)[name]
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
@@ -55,11 +55,13 @@ def test_gzipped_files_are_the_same_data(real_data, tmp_path):
     assert packed.fingerprint == mnist.mnist(str(real_data), download=False).fingerprint
 
 
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
-    images = mnist.mnist5k().limited(1000).train
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own():
+    images = mnist.mnist5k().limit(1000).train
 
     def epoch(number, seed=0, batch=128, start=0, rank=0, world=1):
-        loader = TrainLoader(images, Noise(), batch, seed, lambda: (number, start), rank, world)
+        loader = TrainLoader(
+            images, Corruption(), batch, seed, lambda: (number, start), rank, world
+        )
         batches = list(loader)
         assert len(batches) == len(loader) - start
         return torch.cat([part.index for part in batches]).tolist()
@@ -75,32 +77,40 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
 
 
 def test_training_noise_is_fresh_each_epoch_and_the_same_after_a_resume():
-    images = mnist.mnist5k().limited(256).train
+    images = mnist.mnist5k().limit(256).train
 
     def batches(epoch, done=0):
-        return list(TrainLoader(images, Gaussian(0.3), 64, 0, lambda: (epoch, done)))
+        return list(TrainLoader(images, GaussianNoise(0.3), 64, 0, lambda: (epoch, done)))
 
     first, again = batches(0), batches(0)
-    assert all(torch.equal(a.seen, b.seen) for a, b in zip(first, again, strict=True))
-    assert torch.equal(batches(0, done=2)[0].seen, first[2].seen)
-    by_image = {int(i): x for b in batches(1) for i, x in zip(b.index, b.seen, strict=True)}
-    assert not torch.equal(by_image[int(first[0].index[0])], first[0].seen[0])
+    assert all(torch.equal(a.corrupted, b.corrupted) for a, b in zip(first, again, strict=True))
+    assert torch.equal(batches(0, done=2)[0].corrupted, first[2].corrupted)
+    by_image = {int(i): x for b in batches(1) for i, x in zip(b.index, b.corrupted, strict=True)}
+    assert not torch.equal(by_image[int(first[0].index[0])], first[0].corrupted[0])
 
 
-def test_shifted_images_are_the_images_elsewhere():
+def test_shifted_images_are_the_images_at_other_places():
     images = torch.zeros(400, 1, 5, 7, dtype=torch.uint8)
     images[:, :, 2, 3] = 9
-    moved = shifted(images, 1, torch.Generator().manual_seed(0))
+    moved = shift_images(images, 1, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
     assert moved.sum() == images.sum()
     places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
     assert places == {(row, column) for row in (1, 2, 3) for column in (2, 3, 4)}
-    assert torch.equal(shifted(images, 0, torch.Generator()), images)
+    assert torch.equal(shift_images(images, 0, torch.Generator()), images)
+
+
+def test_about_half_of_the_images_are_mirrored_left_to_right():
+    images = torch.arange(400 * 2 * 3).reshape(400, 1, 2, 3)
+    flipped = flip_images(images, torch.Generator().manual_seed(0))
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    assert torch.equal(flipped[~mirrored], images[~mirrored])
+    assert 160 < int(mirrored.sum()) < 240
 
 
 def test_batches_must_be_shared_equally_among_devices():
     with pytest.raises(UserError, match="multiple of 3"):
-        TrainLoader(mnist.mnist5k().train, Noise(), 128, 0, lambda: (0, 0), world_size=3)
+        TrainLoader(mnist.mnist5k().train, Corruption(), 128, 0, lambda: (0, 0), world_size=3)
 
 
 # Broken files
@@ -122,7 +132,7 @@ def test_truncated_and_altered_files_are_named(folder):
     for broken in (whole[:-1000], whole[:100] + b"x" + whole[101:], b""):
         path.write_bytes(broken)
         with pytest.raises(UserError, match=r"train-images-idx3-ubyte is damaged.*delete it"):
-            mnist.auto(str(folder), download=False)
+            mnist.mnist_or_embedded(str(folder), download=False)
         mnist._mnist.cache_clear()
     path.unlink()
     path.with_suffix(".gz").write_bytes(gzip.compress(whole, 1)[:-5000])
@@ -130,10 +140,10 @@ def test_truncated_and_altered_files_are_named(folder):
         mnist.mnist(str(folder), download=False)
 
 
-def test_missing_files_get_three_remedies(tmp_path):
-    with pytest.raises(UserError) as caught:
+def test_the_error_about_missing_files_names_three_remedies(tmp_path):
+    with pytest.raises(UserError) as refused:
         mnist.mnist(str(tmp_path), download=False)
-    text = str(caught.value)
+    text = str(refused.value)
     for remedy in (str(tmp_path / "MNIST" / "raw"), "AE_LAB_DATA", "data=mnist5k"):
         assert remedy in text
 
@@ -194,7 +204,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_download_arrives_whole(mirror, tmp_path):
-    mnist.obtain(tmp_path, [mirror("good")], download=True)
+    mnist.find_or_download(tmp_path, [mirror("good")], download=True)
     assert files(tmp_path) == SMALL
 
 
@@ -209,11 +219,11 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("how", TROUBLES)
-def test_a_bad_mirror_is_passed_over_and_leaves_nothing_behind(how, mirror, tmp_path):
+def test_a_bad_mirror_is_skipped_and_leaves_nothing_behind(how, mirror, tmp_path):
     with pytest.raises(UserError, match=TROUBLES[how]):
-        mnist.obtain(tmp_path, [mirror(how)], download=True)
+        mnist.find_or_download(tmp_path, [mirror(how)], download=True)
     assert files(tmp_path) == {}
-    mnist.obtain(tmp_path, [mirror(how), mirror("good")], download=True)
+    mnist.find_or_download(tmp_path, [mirror(how), mirror("good")], download=True)
     assert files(tmp_path) == SMALL
 
 
@@ -222,15 +232,15 @@ def test_only_missing_files_are_fetched(mirror, tmp_path):
     raw.mkdir(parents=True)
     there = next(iter(SMALL))
     (raw / there).write_bytes(b"mine")
-    mnist.obtain(tmp_path, [mirror("good")], download=True)
+    mnist.find_or_download(tmp_path, [mirror("good")], download=True)
     assert files(tmp_path) == SMALL | {there: b"mine"}
 
 
-def test_auto_falls_back_once_and_says_so(mirror, tmp_path, capsys):
+def test_without_mnist_the_embedded_digits_are_used_and_announced_once(mirror, tmp_path, capsys):
     for _ in range(2):
-        assert mnist.auto(str(tmp_path), [mirror("missing")]).name == "mnist5k"
+        assert mnist.mnist_or_embedded(str(tmp_path), [mirror("missing")]).name == "mnist5k"
     assert capsys.readouterr().out.count("using MNIST-5k") == 1
 
 
-def test_auto_takes_the_full_set_where_it_is(real_data):
-    assert mnist.auto(str(real_data), download=False).name == "mnist"
+def test_full_mnist_is_used_where_it_is_available(real_data):
+    assert mnist.mnist_or_embedded(str(real_data), download=False).name == "mnist"
