@@ -13,7 +13,7 @@ import pytest
 
 from ae_lab.core.errors import UserError
 from ae_lab.data.preparation import archive
-from ae_lab.data.preparation.archive import obtain_archive, unpack
+from ae_lab.data.preparation.archive import download_archive, unpack
 from ae_lab.data.preparation.download import DownloadFailed
 from ae_lab.data.sources import coco_files
 from ae_lab.data.sources.coco import coco
@@ -24,10 +24,10 @@ MD5 = hashlib.md5(DATA).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; the first part of the path says how. Notes the ranges it is asked for."""
+    """Serves `files`; the first part of the path says how. It records the requested ranges."""
 
     files: ClassVar[dict[str, bytes]] = {"a.zip": DATA}
-    asked: ClassVar[list[str]] = []
+    requested_ranges: ClassVar[list[str]] = []
 
     def log_message(self, *_):
         pass
@@ -35,9 +35,9 @@ class Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         _, how, name = self.path.split("/", 2)
         data = self.files.get(name)
-        span = self.headers.get("Range", "")
-        self.asked.append(span)
-        start = int(re.match(r"bytes=(\d+)-|", span)[1] or 0) if how != "plain" else 0
+        byte_range = self.headers.get("Range", "")
+        self.requested_ranges.append(byte_range)
+        start = int(re.match(r"bytes=(\d+)-|", byte_range)[1] or 0) if how != "plain" else 0
         if data is None or start >= len(data):
             self.send_error(404 if data is None else 416)
             return
@@ -56,7 +56,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def site(monkeypatch):
     """`site("cut")` → the address of a server that behaves so."""
     monkeypatch.setattr(archive, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(Server, "asked", [])
+    monkeypatch.setattr(Server, "requested_ranges", [])
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield lambda how: f"http://127.0.0.1:{server.server_port}/{how}/"
@@ -70,42 +70,42 @@ def names(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("how", ["good", "plain"])
 @pytest.mark.parametrize("there", [0, 1000, len(DATA)])
-def test_a_download_goes_on_where_it_was(how, there, site, tmp_path):
+def test_a_download_resumes_where_it_stopped(how, there, site, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(DATA[:there])
-    obtain_archive(f"{site(how)}a.zip", tmp_path / "a.zip", MD5)
+    download_archive(f"{site(how)}a.zip", tmp_path / "a.zip", MD5)
     assert (tmp_path / "a.zip").read_bytes() == DATA
     assert names(tmp_path) == {"a.zip"}
-    assert Server.asked == [f"bytes={there}-"]
+    assert Server.requested_ranges == [f"bytes={there}-"]
 
 
-def test_a_server_that_cuts_is_asked_for_the_rest(site, tmp_path):
-    obtain_archive(f"{site('cut')}a.zip", tmp_path / "a.zip", MD5)
+def test_a_server_that_cuts_gets_a_request_for_the_rest(site, tmp_path):
+    download_archive(f"{site('cut')}a.zip", tmp_path / "a.zip", MD5)
     assert (tmp_path / "a.zip").read_bytes() == DATA
     third = len(DATA) // 3
-    assert Server.asked[:3] == ["bytes=0-", f"bytes={third}-", f"bytes={2 * third}-"]
+    assert Server.requested_ranges[:3] == ["bytes=0-", f"bytes={third}-", f"bytes={2 * third}-"]
 
 
-def test_what_arrived_is_kept_unless_its_checksum_is_wrong(site, tmp_path):
+def test_a_partial_download_stays_unless_its_checksum_is_wrong(site, tmp_path):
     part = tmp_path / "a.zip.part"
     part.write_bytes(DATA[:500])
     with pytest.raises(DownloadFailed, match="500 bytes that arrived are kept"):
-        obtain_archive(f"{site('dead')}a.zip", tmp_path / "a.zip", MD5)
+        download_archive(f"{site('dead')}a.zip", tmp_path / "a.zip", MD5)
     assert part.read_bytes() == DATA[:500]
-    assert len(Server.asked) == archive.ATTEMPTS
+    assert len(Server.requested_ranges) == archive.ATTEMPTS
     part.write_bytes(b"x" * 500)
     with pytest.raises(DownloadFailed, match="wrong checksum"):
-        obtain_archive(f"{site('good')}a.zip", tmp_path / "a.zip", MD5)
+        download_archive(f"{site('good')}a.zip", tmp_path / "a.zip", MD5)
     assert names(tmp_path) == set()
     with pytest.raises(DownloadFailed, match="Not Found"):
-        obtain_archive(f"{site('good')}b.zip", tmp_path / "b.zip", MD5)
+        download_archive(f"{site('good')}b.zip", tmp_path / "b.zip", MD5)
     assert names(tmp_path) == set()
 
 
-def test_no_room_is_said_before_anything_is_written(site, tmp_path, monkeypatch):
-    none = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: none)
+def test_a_full_disk_is_reported_before_anything_is_written(site, tmp_path, monkeypatch):
+    full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: full)
     with pytest.raises(DownloadFailed, match="has room for"):
-        obtain_archive(f"{site('good')}a.zip", tmp_path / "a.zip", MD5)
+        download_archive(f"{site('good')}a.zip", tmp_path / "a.zip", MD5)
     (tmp_path / "b.zip").write_bytes(zipped({"a": DATA}))
     with pytest.raises(DownloadFailed, match="has room for"):
         unpack(tmp_path / "b.zip", tmp_path)
@@ -127,7 +127,7 @@ def zipped(members: dict[str, bytes], link: str | None = None) -> bytes:
 
 def test_unpacking_fills_folders_and_deletes_the_archive(tmp_path):
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "mine").write_text("kept")
+    (tmp_path / "old" / "mine").write_text("stays")
     (tmp_path / "a.zip").write_bytes(zipped({"old/a": b"1", "new/b/c": b"2", "d": b"3"}))
     unpack(tmp_path / "a.zip", tmp_path)
     assert names(tmp_path) == {"old/mine", "old/a", "new/b/c", "d"}
@@ -159,7 +159,7 @@ def test_a_damaged_archive_is_named(tmp_path):
 
 @pytest.fixture
 def official(site, tmp_path, monkeypatch):
-    """The tiny COCO behind a server, packed as the official one is; `official("good")` goes on."""
+    """The tiny COCO, packed as the official one is; `official("good")` serves it."""
     base = write_coco(tmp_path / "origin")
     packed, md5 = {}, {}
     for path in coco_files.ARCHIVES:
@@ -180,11 +180,11 @@ def test_coco_is_downloaded_only_as_far_as_it_is_missing(official, tmp_path):
     assert len(images.train) == 38
     origin, here = tmp_path / "origin" / "coco", folder / "coco"
     assert names(here) - {".download.lock"} == names(origin)
-    asked = len(Server.asked)
+    before = len(Server.requested_ranges)
     (here / "annotations" / "instances_val2017.json").unlink()
-    coco_files.obtain(here, download=True)
+    coco_files.find_or_download(here, download=True)
     assert names(here) - {".download.lock"} == names(origin)
-    assert len(Server.asked) <= asked + 5
+    assert len(Server.requested_ranges) <= before + 5
 
 
 def test_a_failed_download_of_coco_says_why(official, tmp_path):

@@ -1,4 +1,4 @@
-"""COCO, folders and photographs: labels, splits, odd files, and caches that are made only once."""
+"""COCO, folders and photographs: labels, splits, odd files, and caches that are built only once."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from ae_lab.data.preparation import decode as decoding
 from ae_lab.data.preparation.decode import Undecodable, decode
 from ae_lab.data.sources import photos
 from ae_lab.data.sources.coco import coco
-from ae_lab.data.sources.folder import folder
+from ae_lab.data.sources.folder import image_folder
 from tests.tiny_coco import IDS, picture, write_annotations, write_coco
 
 SIZE = 16
@@ -40,7 +40,7 @@ def content(split) -> list[bytes]:
     return [image.numpy().tobytes() for image in split.images]
 
 
-def same(one: ImageSet, other: ImageSet) -> bool:
+def is_same(one: ImageSet, other: ImageSet) -> bool:
     parts = [(getattr(one, name), getattr(other, name)) for name in SPLITS]
     return one.fingerprint == other.fingerprint and all(
         torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in parts
@@ -52,7 +52,7 @@ def report(cache: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def number(labels: torch.Tensor) -> list[int]:
+def label_numbers(labels: torch.Tensor) -> list[int]:
     """Image i of the tiny COCO shows category IDS[i]."""
     assert labels.sum(1).tolist() == [1] * len(labels)
     return labels.argmax(1).tolist()
@@ -66,15 +66,15 @@ def test_images_and_labels_belong_together_and_the_splits_are_fixed(base, read, 
     assert [len(images.train), len(images.val), len(images.test)] == [38, 2, 5]
     assert images.title == "COCO subset (40 images) 16×16"
     assert images.train.labels.shape == (38, 80)
-    train, val = number(images.train.labels), number(images.val.labels)
+    train, val = label_numbers(images.train.labels), label_numbers(images.val.labels)
     assert sorted(train + val) == list(range(40))
     assert train != sorted(train)
-    assert number(images.test.labels) == [0, 1, 2, 3, 4]
+    assert label_numbers(images.test.labels) == [0, 1, 2, 3, 4]
     for image, i in zip(images.train.images, train, strict=True):
         assert np.array_equal(image, decode(base / "train2017" / f"{i:012}.jpg", SIZE))
     (base / "train2017" / f"{train[0]:012}.jpg").unlink()
-    assert number(read().val.labels) == val
-    assert number(read().train.labels) == train[1:]
+    assert label_numbers(read().val.labels) == val
+    assert label_numbers(read().train.labels) == train[1:]
 
 
 def test_crowds_count_and_images_without_boxes_have_no_label(base, read):
@@ -86,13 +86,13 @@ def test_crowds_count_and_images_without_boxes_have_no_label(base, read):
     assert [row.nonzero().flatten().tolist() for row in labels] == [[79], [], [3, 12]]
 
 
-def test_what_does_not_fit_is_told(base, read, tmp_path, capsys):
+def test_files_and_annotations_that_do_not_fit_are_reported(base, read, tmp_path, capsys):
     (base / "val2017" / f"{1000:012}.jpg").unlink()
     picture(7).save(base / "train2017" / "stray.jpg")
     assert len(read().test) == 4
-    noticed = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for text in (f"1 annotated images have no file, e.g. {1000:012}.jpg", "e.g. stray.jpg"):
-        assert text in noticed
+        assert text in printed
         assert text in str(report(tmp_path / "cache")["noticed"])
 
 
@@ -103,12 +103,12 @@ def test_annotations_that_are_not_cocos_are_named(text, base, read):
         read()
 
 
-def test_missing_files_get_remedies(tmp_path, read):
-    with pytest.raises(UserError) as caught:
+def test_the_error_about_missing_files_names_remedies(tmp_path, read):
+    with pytest.raises(UserError) as refused:
         read()
     remedies = (str(tmp_path / "coco"), "AE_LAB_DATA", "data.source.download=true", "data=photos64")
     for remedy in remedies:
-        assert remedy in str(caught.value)
+        assert remedy in str(refused.value)
 
 
 def test_a_cache_that_cannot_be_written_is_named(base, read, tmp_path):
@@ -120,7 +120,7 @@ def test_a_cache_that_cannot_be_written_is_named(base, read, tmp_path):
 # Decoding
 
 
-def fitted(image: Image.Image, size: int) -> np.ndarray:
+def central_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)).astype(int)
 
 
@@ -129,27 +129,28 @@ def test_the_square_is_the_central_one_filtered_by_lanczos(width, height, tmp_pa
     image = picture(3, width, height)
     image.save(tmp_path / "a.png")
     image.save(tmp_path / "a.jpg", quality=98, subsampling=0)
-    wanted = fitted(image, 24).transpose(2, 0, 1)
-    assert np.abs(decode(tmp_path / "a.png", 24) - wanted).max() <= 2
-    assert np.abs(decode(tmp_path / "a.jpg", 24) - wanted).mean() < 2
+    expected = central_square(image, 24).transpose(2, 0, 1)
+    assert np.abs(decode(tmp_path / "a.png", 24) - expected).max() <= 2
+    assert np.abs(decode(tmp_path / "a.jpg", 24) - expected).mean() < 2
     gray = decode(tmp_path / "a.png", 24, gray=True)
     assert gray.shape == (1, 24, 24)
-    assert np.abs(gray[0] - fitted(image.convert("L"), 24)).max() <= 2
+    assert np.abs(gray[0] - central_square(image.convert("L"), 24)).max() <= 2
 
 
 def test_large_jpegs_are_decoded_at_a_fraction_and_small_in_error(tmp_path):
     image = picture(4, 640, 480)
     image.save(tmp_path / "a.jpg", quality=95)
-    error = decode(tmp_path / "a.jpg", 48) - fitted(image, 48).transpose(2, 0, 1)
+    error = decode(tmp_path / "a.jpg", 48) - central_square(image, 48).transpose(2, 0, 1)
     assert np.abs(error).mean() < 1.5
 
 
 def test_other_kinds_of_pixels_become_8_bit_colour(tmp_path):
     image = picture(5)
-    wanted = decode(save(image, tmp_path / "plain.png"), SIZE)
+    expected = decode(save(image, tmp_path / "plain.png"), SIZE)
     for kind, within in (("CMYK", 8), ("P", 25), ("RGBA", 0)):
         path = tmp_path / f"{kind}.{'jpg' if kind == 'CMYK' else 'png'}"
-        assert np.abs(decode(save(image.convert(kind), path), SIZE) - 1.0 * wanted).mean() <= within
+        decoded = decode(save(image.convert(kind), path), SIZE)
+        assert np.abs(decoded - 1.0 * expected).mean() <= within
     gray = np.asarray(image.convert("L"))
     deep = Image.fromarray(gray.astype(np.uint16) * 257)
     decoded = decode(save(deep, tmp_path / "deep.png"), SIZE)
@@ -189,14 +190,16 @@ def test_unusable_images_are_left_out_and_named(base, read, tmp_path, monkeypatc
     monkeypatch.setattr(decoding, "MOST_PIXELS", 200 * 200)
     images = read()
     assert len(images.train) + len(images.val) == 36
-    assert not {0, 1, 2, 3} & set(number(images.train.labels) + number(images.val.labels))
+    assert not {0, 1, 2, 3} & set(
+        label_numbers(images.train.labels) + label_numbers(images.val.labels)
+    )
     left_out = report(tmp_path / "cache")["left out"]
     assert {Path(name).name for name in left_out} == bad
     assert any("40,000 pixels" in why for why in left_out.values())
     assert "4 files cannot be used" in capsys.readouterr().out
 
 
-def test_pillows_own_limit_is_no_crash(tmp_path, monkeypatch):
+def test_images_above_pillows_own_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Undecodable, match="pixels"):
         decode(save(picture(1), tmp_path / "a.png"), SIZE)
@@ -220,8 +223,8 @@ def test_a_finished_cache_is_opened_without_decoding(base, read, monkeypatch):
 
     monkeypatch.setattr(decoding, "decode", fail)
     again = read()
-    assert same(first, again)
-    assert again.limited(3).fingerprint == first.limited(3).fingerprint != first.fingerprint
+    assert is_same(first, again)
+    assert again.limit(3).fingerprint == first.limit(3).fingerprint != first.fingerprint
     monkeypatch.undo()
     assert read(gray=True).train.images.shape == (38, 1, SIZE, SIZE)
     (base / "train2017" / f"{0:012}.jpg").touch()  # a changed file is read
@@ -254,7 +257,7 @@ def test_an_interrupted_preparation_goes_on_to_the_same_bytes(
         for file in (tmp_path / "cache").glob("*.part/[ij]*"):
             file.write_bytes(file.read_bytes()[:-3])
     decoded.clear()
-    assert same(read(), whole)
+    assert is_same(read(), whole)
     assert len(decoded) < 40
     names = [path.read_bytes() for path in tmp_path.glob("*/*/names.txt")]
     assert len(names) == 2
@@ -291,7 +294,7 @@ def test_any_folder_of_images(tmp_path, capsys):
         picture(i, 30 + i, 60).save(root / ("deep/er" if i % 2 else "deep") / f"{i}.png")
     (root / "notes.txt").write_text("not an image")
     (root / "bad.JPG").write_bytes(b"")
-    images = folder(str(root), str(tmp_path / "cache"), SIZE)
+    images = image_folder(str(root), str(tmp_path / "cache"), SIZE)
     assert [len(images.train) + len(images.val) + len(images.test), len(images.val)] == [40, 2]
     assert images.train.images.shape[1:] == (3, SIZE, SIZE)
     assert images.train.labels.shape[1] == 1
@@ -300,12 +303,16 @@ def test_any_folder_of_images(tmp_path, capsys):
     assert "bad.JPG" in capsys.readouterr().out
 
 
-def test_folders_that_will_not_do(tmp_path):
+def test_unusable_folders_are_refused(tmp_path):
     picture(0).save(tmp_path / "one.png")
-    cases = {None: "path=", str(tmp_path / "no"): "not a folder", str(tmp_path): "1 images"}
+    cases = {
+        None: "data.source.path=",
+        str(tmp_path / "no"): "not a folder",
+        str(tmp_path): "1 images",
+    }
     for path, why in cases.items():
         with pytest.raises(UserError, match=why):
-            folder(path, str(tmp_path / "cache"))
+            image_folder(path, str(tmp_path / "cache"))
 
 
 def test_photos64_are_split_by_photograph():
@@ -320,7 +327,7 @@ def test_photos64_are_split_by_photograph():
     assert not train & val
     assert not train & test
     assert not val & test
-    whole = torch.from_numpy(photos.photograph("rocket").copy())
+    whole = torch.from_numpy(photos.load_photograph("rocket").copy())
     assert whole.float().std() > 10
 
 
