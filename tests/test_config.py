@@ -78,7 +78,7 @@ EXPERIMENT_PRESETS = sorted(
 def test_every_preset_of_an_experiment_makes_a_model(name):
     settings = compose(f"preset={name}", "data=photos64")
     check(settings)
-    model = instantiate(settings.model)
+    model = instantiate(settings.model).eval()
     noise = instantiate(settings.data.noise)
     out = model(Batch(*(torch.rand(2, 3, 64, 64),) * 2, torch.zeros(2, 1), torch.arange(2)))
     assert out.reconstruction.shape == (2, 3, 64, 64)

@@ -121,7 +121,7 @@ ERRORS = {
     "objective=likelihood likelihood=bernoulli output=linear": "needs output=sigmoid",
     "dropout=2": "dropout must be a finite number >= 0 and <= 1, got 2",
     "hidden=[500,abc]": "hidden must be an integer >= 1, got abc",
-    "depth=7": "depth must be 2 or 3; set hidden=[...] for other sizes",
+    "depth=7": "depth must be 2 or 3, got 7; set hidden=[...] for other sizes",
     "seed=-1": "seed must be an integer >= 0, got -1",
     "trainer.accelerator=abacus": "abacus",
     "paths.outputs=/proc/nowhere": "cannot write to /proc/nowhere",

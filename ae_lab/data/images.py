@@ -99,7 +99,7 @@ def binarize_pixels(clean: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shift_images(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) moved by up to `max_shift` pixels along each axis, zeros moving in."""
+    """Images (B, C, H, W), each moved by up to `max_shift` pixels along each axis; zeros move in."""
     count, _, height, width = images.shape
     device = images.device
     down, right = torch.randint(
@@ -121,8 +121,8 @@ def flip_images(images: Tensor, generator: torch.Generator) -> Tensor:
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
-    `random_shift` moves each image by up to so many pixels, anew each time it is shown; `random_flip` mirrors
-    half of them left to right; with `binarize` pixels are drawn, anew each time too.
+    `random_shift` moves each image by up to so many pixels, anew each time it is shown;
+    `random_flip` mirrors half of them left to right; with `binarize` pixels are drawn, anew too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.

@@ -15,10 +15,11 @@ EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation 
 class ImageData(pl.LightningDataModule):
     """A data set and its noise; each split lives on the training device as one uint8 tensor.
 
-    `batch_size` counts over all devices. `limit` caps each split at its first images. `random_shift` moves
-    training images by up to so many pixels, which keeps large codes from memorising them;
-    `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn with its gray level
-    as the probability: anew at every step in training, once for all in validation and test.
+    `batch_size` counts over all devices. `limit` caps each split at its first images.
+    `random_shift` moves training images by up to so many pixels, which keeps large codes from
+    memorising them; `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn
+    with its gray level as the probability: anew at every step in training, once for all in
+    validation and test.
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated

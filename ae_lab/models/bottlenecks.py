@@ -54,7 +54,7 @@ class GaussianBottleneck(nn.Module):
 
     The prior is p(z) = N(0, I), or with `prior=label` p(z | y) = N(m, diag s²), m and log s² linear
     in the label y. Where it draws, z = μ + σ·ε with ε ~ N(0, I) from the device's generator,
-    `samples` times on a leading axis if that is more than one; else z = μ. Its outputs, in nats, are
+    `samples` times on a leading axis if that is more than one; else z = μ. The outputs, in nats:
 
         kl         (B, latent)  ½ [(μ - m)²/s² + σ²/s² - 1 - log(σ²/s²)], for each dimension
         log_ratio  (..., B)     log p(z) - log q(z | x), of the codes at hand
@@ -122,8 +122,8 @@ class LadderBottleneck(nn.Module):
         p(z₁ | z₂) = N(m(z₂), s²(z₂))   q(z₁ | x, z₂) = N(μ, σ²),  σ⁻² = σ̂₁⁻² + s⁻²,
                                         μ = σ² (μ̂₁ σ̂₁⁻² + m s⁻²)
 
-    The code is z₁, of `latent` dimensions; z₂ has `top`. It outputs `kl` as `GaussianBottleneck` does, z₁'s
-    dimensions before z₂'s, `kl_top` of z₂'s alone, and `log_ratio` of both levels.
+    The code is z₁, of `latent` dimensions; z₂ has `top`. It outputs `kl` as `GaussianBottleneck`
+    does, z₁'s dimensions before z₂'s, `kl_top` of z₂'s alone, and `log_ratio` of both levels.
 
     Source: Sønderby et al., NeurIPS 2016.
 

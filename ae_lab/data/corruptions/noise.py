@@ -16,7 +16,7 @@ def normal_like(x: Tensor, generator: Generator) -> Tensor:
 class GaussianNoise(Corruption):
     r"""Additive white Gaussian noise, the model of a sensor's read-out noise.
 
-    corrupted = x + σ·n,  n ~ N(0, 1) for every pixel and channel; σ in units of the pixel range [0, 1].
+    corrupted = x + σ·n,  n ~ N(0, 1) for every pixel and channel; σ in units of the pixel range.
 
     Source: Gonzalez & Woods, Digital Image Processing, 4th ed., §5.2.
 

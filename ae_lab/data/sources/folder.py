@@ -1,4 +1,4 @@
-"""A folder of one's own images of any size, nested or not: `data=folder data.source.path=/some/folder`."""
+"""A folder of images of any size, nested or not: `data=folder data.source.path=/some/folder`."""
 
 from functools import cache as remembered
 from pathlib import Path

@@ -118,8 +118,8 @@ class ConvDecoder(nn.Module):
     """Code, a vector (B, n) or maps (B, n, h, w), → raw values (B, C, H, W).
 
     A stage is a 3×3 transposed convolution with stride 2 and output padding 1, or max-unpooling to
-    the indices that the encoder provides and a 3×3 convolution (`up`). With `skips` each stage but the
-    first also gets the encoder's output of its size. Widths are the encoder's, mirrored.
+    the indices that the encoder provides and a 3×3 convolution (`up`). With `skips` each stage but
+    the first also gets the encoder's output of its size. Widths are the encoder's, mirrored.
 
     Raises:
         UserError: impossible depth, widths, activation, norm or up.

@@ -34,7 +34,7 @@ def linear_output(raw: Tensor, corrupted: Tensor) -> Tensor:
 
 
 def residual(raw: Tensor, corrupted: Tensor) -> Tensor:
-    """corrupted + raw: the decoder predicts the change. Source: Zhang et al., IEEE TIP 26 (2017)."""
+    """corrupted + raw: the decoder predicts the change. Source: Zhang et al., IEEE TIP, 2017."""
     return corrupted + raw
 
 
