@@ -8,10 +8,11 @@ import torch
 from ae_lab.training.optimizers import adamw
 
 
-def trained(optimizer_of, steps: int, before=lambda step, net, optimizer: None):
+def train(make_optimizer, steps: int, before=lambda step, net, optimizer: None):
+    """A small network and its optimiser after some steps; `before` is called before each."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 5))
-    optimizer = optimizer_of(net.parameters())
+    optimizer = make_optimizer(net.parameters())
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=steps)
     for step in range(steps):
         before(step, net, optimizer)
@@ -28,11 +29,11 @@ def trained(optimizer_of, steps: int, before=lambda step, net, optimizer: None):
     return net, optimizer
 
 
-def ours(parameters):
+def our_adamw(parameters):
     return adamw(parameters, lr=1e-2, weight_decay=0.1, betas=(0.8, 0.95))
 
 
-def theirs(parameters):
+def torch_adamw(parameters):
     return torch.optim.AdamW(parameters, 1e-2, (0.8, 0.95), weight_decay=0.1, fused=True)
 
 
@@ -47,8 +48,9 @@ def restart(step, net, optimizer):
 
 @pytest.mark.parametrize("before", [lambda *_: None, freeze, restart])
 def test_each_step_is_that_of_torch(before):
-    (mine, optimizer), (reference, other) = (trained(make, 30, before) for make in (ours, theirs))
-    for a, b in zip(mine.parameters(), reference.parameters(), strict=True):
+    net, optimizer = train(our_adamw, 30, before)
+    reference, other = train(torch_adamw, 30, before)
+    for a, b in zip(net.parameters(), reference.parameters(), strict=True):
         assert torch.equal(a, b)
         assert optimizer.state[a].keys() == other.state[b].keys()
         assert all(
@@ -56,30 +58,30 @@ def test_each_step_is_that_of_torch(before):
         )
 
 
-def test_gradients_are_dropped_or_zeroed_as_asked():
-    net, optimizer = trained(ours, 2)
+def test_gradients_become_none_or_zero():
+    net, optimizer = train(our_adamw, 2)
     optimizer.zero_grad(set_to_none=False)
     assert all(not p.grad.any() for p in net.parameters())
     optimizer.zero_grad()
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_hooks_and_the_profiler_know_of_a_step():
-    _, optimizer = trained(ours, 2)
-    heard = []
-    handle = optimizer.register_step_post_hook(lambda *_: heard.append("step"))
+def test_hooks_and_the_profiler_notice_a_step():
+    _, optimizer = train(our_adamw, 2)
+    steps = []
+    handle = optimizer.register_step_post_hook(lambda *_: steps.append("step"))
     optimizer.step()
     handle.remove()
     optimizer.step()
-    assert heard == ["step"]
+    assert steps == ["step"]
     with torch.profiler.profile() as profiler:
         optimizer.step()
-    assert any("Optimizer.step#AdamW" in event.key for event in profiler.key_averages())
+    assert any("Optimizer.step#FastAdamW" in event.key for event in profiler.key_averages())
 
 
 def test_a_scaler_that_found_infinity_skips_the_step():
-    """The interface by which torch's GradScaler hands over what it knows to a fused optimiser."""
-    net, optimizer = trained(ours, 2)
+    """The interface by which torch's GradScaler tells a fused optimiser what it found."""
+    net, optimizer = train(our_adamw, 2)
     before = copy.deepcopy(net.state_dict())
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)

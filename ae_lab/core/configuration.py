@@ -100,7 +100,7 @@ def describe(config_name: str) -> str:
             *lines,
             f"\nSettings, as key=value: conf/{config_name}.yaml, whose lines are\n",
             *(f"  {line}" for line in own.splitlines() if "override hydra" not in line),
-            "\n--cfg job prints all settings with those of the chosen parts, --hydra-help Hydra's help.",
+            "\n--cfg job prints all settings, those of the chosen parts too.",
         ]
     )
 

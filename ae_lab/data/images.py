@@ -99,7 +99,7 @@ def binarize_pixels(clean: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shift_images(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each moved by up to `max_shift` pixels along each axis; zeros move in."""
+    """Images (B, C, H, W), each moved by up to `max_shift` pixels along an axis; zeros move in."""
     count, _, height, width = images.shape
     device = images.device
     down, right = torch.randint(
