@@ -1,7 +1,8 @@
 """Digests of tiny runs of every family, objective and noise: `python -m tests.digests FILE`.
 
-Writes FILE if it is not there, else compares with it. Weights and metrics are compared to the bit, so a file
-is good for one machine and one version of torch. A change of structure must leave all of them as they are.
+Writes FILE if it is not there, else compares with it. Weights and metrics are compared to the bit,
+so a file is good for one machine and one version of torch. A change of structure must leave all of
+them as they are.
 """
 
 import argparse
@@ -40,7 +41,8 @@ CASES = {
     "cvae": [*DIGITS, "model=cvae", "model.bottleneck.prior=label"],
     "ladder_vae": [*DIGITS, "model=ladder_vae"],
     "cnn": [*PHOTOS, "model=cnn"],
-    "cnn, digits, gaussian": [*DIGITS[:3], "latent=6", "hidden=[4,8]", "model=cnn", "noise=gaussian"],
+    "cnn, digits, gaussian": [*DIGITS[:3], "latent=6", "hidden=[4,8]", "model=cnn",
+                              "noise=gaussian"],
     "cnn_unpool": [*PHOTOS, "model=cnn_unpool"],
     "cnn_skip": [*PHOTOS, "model=cnn_skip", "noise=speckle"],
     "cnn_vae": [*PHOTOS, "model=vae", "body=cnn"],
@@ -71,28 +73,28 @@ def digest(words: list[str], outputs: Path) -> dict[str, object]:
     for value in state.values():
         content.update(value.contiguous().numpy().tobytes())
     metrics = json.loads((folder / "metrics.json").read_text())
-    shown = {key: metrics[key] for key in sorted(metrics) if key.startswith(("test/", "val/"))}
-    return {"weights": content.hexdigest(), **shown}
+    scores = {key: metrics[key] for key in sorted(metrics) if key.startswith(("test/", "val/"))}
+    return {"weights": content.hexdigest(), **scores}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.digests")
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", nargs="*", default=list(CASES))
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = {}
-    for name in asked.only:
+    digests = {}
+    for name in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = digest(CASES[name], Path(folder))
-    if not asked.file.is_file():
-        asked.file.write_text(json.dumps(found, indent=1) + "\n")
+            digests[name] = digest(CASES[name], Path(folder))
+    if not arguments.file.is_file():
+        arguments.file.write_text(json.dumps(digests, indent=1) + "\n")
         return
-    wanted = json.loads(asked.file.read_text())
-    differing = [name for name in found if found[name] != wanted[name]]
+    expected = json.loads(arguments.file.read_text())
+    differing = [name for name in digests if digests[name] != expected[name]]
     for name in differing:
-        print(f"DIFFERENT {name}\n  {wanted[name]}\n  {found[name]}")
-    print(f"{len(found)} runs, {len(found) - len(differing)} the same to the bit")
+        print(f"DIFFERENT {name}\n  {expected[name]}\n  {digests[name]}")
+    print(f"{len(digests)} runs, {len(digests) - len(differing)} the same to the bit")
     sys.exit(bool(differing))
 
 

@@ -1,17 +1,19 @@
-"""The benchmark runs, and pairs what it compares."""
+"""The benchmark of training speed runs, and pairs what it compares."""
 
 import json
 
-from tests.benchmarks import training_speed as bench
+from tests.benchmarks import training_speed
 
 
-def test_every_epoch_of_this_framework_has_one_of_the_loop_beside_it(tmp_path, monkeypatch, capsys):
-    written = tmp_path / "rates.json"
+def test_every_epoch_of_this_framework_is_paired_with_one_of_the_loop(
+    tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "rates.json"
     words = ["--against", "b", "--batches", "512", "--rounds", "2", "--epochs", "2"]
     monkeypatch.setenv("AE_LAB_AUTO_DATA", "no")  # the embedded subset
-    monkeypatch.setattr("sys.argv", ["bench", *words, "--json", str(written)])
-    bench.main()
-    results = json.loads(written.read_text())
+    monkeypatch.setattr("sys.argv", ["training_speed", *words, "--json", str(file)])
+    training_speed.main()
+    results = json.loads(file.read_text())
     assert [result["noise"] for result in results] == [False, True]
     for result in results:
         assert {name: len(rates) for name, rates in result["rates"].items()} == {"a": 2, "b": 2}

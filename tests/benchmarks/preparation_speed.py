@@ -1,9 +1,11 @@
-"""What preparing images costs beside decoding them: `python -m tests.benchmarks.preparation_speed FOLDER`.
+"""What it costs to prepare images, compared with decoding them alone.
+
+    python -m tests.benchmarks.preparation_speed FOLDER
 
 a  the whole preparation into an empty cache: decoding, writing, journal, fingerprint
-b  the same decoding on the same cores, its results thrown away
+b  the same decoding on the same cores, whose results are thrown away
 
-They take turns, and the ratios are those of one round. Then the peak memory of a process that
+They take turns; a ratio is that of one round. Then the peak memory of a process that
 prepares few images and of one that prepares many, spread evenly over the same files.
 """
 
@@ -21,21 +23,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ae_lab.data.preparation.cache import Listing, prepared
-from ae_lab.data.preparation.decode import cores, in_order
+from ae_lab.data.preparation.cache import Listing, prepare
+from ae_lab.data.preparation.decode import count_cores, in_order
 from ae_lab.data.preparation.files import scan
 
 
-def whole(root: Path, files: list[str], size: int) -> float:
+def time_preparation(root: Path, files: list[str], size: int) -> float:
     """Seconds to prepare the files."""
     with tempfile.TemporaryDirectory() as cache, contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         listing = Listing(files, np.zeros((len(files), 1), np.uint8))
-        prepared(Path(cache), "bench", "images", root, lambda: ({"train": listing}, []), size)
+        prepare(Path(cache), "bench", "images", root, lambda: ({"train": listing}, []), size)
         return time.perf_counter() - start
 
 
-def bare(root: Path, files: list[str], size: int) -> float:
+def time_decoding(root: Path, files: list[str], size: int) -> float:
     """Seconds to decode the files."""
     start = time.perf_counter()
     for _ in in_order([root / name for name in files], size, gray=False):
@@ -43,7 +45,7 @@ def bare(root: Path, files: list[str], size: int) -> float:
     return time.perf_counter() - start
 
 
-def peak(root: Path, count: int, size: int) -> float:
+def measure_peak_memory(root: Path, count: int, size: int) -> float:
     """Peak resident memory in MB of a process that prepares `count` of the images."""
     command = [sys.executable, "-m", "tests.benchmarks.preparation_speed", str(root)]
     command += ["--size", str(size), "--peak-of", str(count)]
@@ -57,23 +59,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--counts", type=int, nargs=2, default=(100, 2500))
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    root, files = asked.folder, sorted(scan(asked.folder))
-    if asked.peak_of:
-        spread = np.linspace(0, len(files), asked.peak_of, endpoint=False).astype(int)
-        whole(root, [files[place] for place in spread], asked.size)
+    arguments = parser.parse_args()
+    root, files = arguments.folder, sorted(scan(arguments.folder))
+    if arguments.peak_of:
+        places = np.linspace(0, len(files), arguments.peak_of, endpoint=False).astype(int)
+        time_preparation(root, [files[place] for place in places], arguments.size)
         unit = 1 << (20 if sys.platform == "darwin" else 10)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
         return
     ratios = []
-    for _ in range(asked.rounds):
-        a, b = whole(root, files, asked.size), bare(root, files, asked.size)
+    for _ in range(arguments.rounds):
+        a = time_preparation(root, files, arguments.size)
+        b = time_decoding(root, files, arguments.size)
         ratios.append(b / a)
         print(f"prepared {len(files) / a:6.0f} images/s, decoded {len(files) / b:6.0f} images/s")
-    print(f"ratio {statistics.median(ratios):.2f} (median of {asked.rounds}) on {cores()} cores")
-    few, many = (min(count, len(files)) for count in asked.counts)
-    print(f"peak memory: {peak(root, few, asked.size):.0f} MB for {few:,} images, ", end="")
-    print(f"{peak(root, many, asked.size):.0f} MB for {many:,}")
+    ratio = statistics.median(ratios)
+    print(f"ratio {ratio:.2f} (median of {arguments.rounds}) on {count_cores()} cores")
+    few, many = (min(count, len(files)) for count in arguments.counts)
+    peaks = [measure_peak_memory(root, count, arguments.size) for count in (few, many)]
+    print(f"peak memory: {peaks[0]:.0f} MB for {few:,} images, {peaks[1]:.0f} MB for {many:,}")
 
 
 if __name__ == "__main__":

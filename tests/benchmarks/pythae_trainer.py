@@ -1,8 +1,9 @@
-"""Contender (d) of `tests.benchmarks.training_speed`, a script for an environment of its own: pythae's trainer.
+"""Contender (d) of `tests.benchmarks.training_speed`: pythae's trainer.
 
-    python bench_pythae.py IMAGES.pt BATCH NOISE EPOCHS AMP      prints SECONDS <of each epoch>
+    python pythae_trainer.py IMAGES.pt BATCH NOISE EPOCHS AMP      prints SECONDS <of each epoch>
 
-It imports nothing of this package, whose dependencies pythae's pins contradict.
+The script runs in an environment of its own: pythae pins other versions of what this package
+needs. It imports nothing of this package.
 """
 
 import sys
@@ -47,7 +48,7 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.net(z).reshape(-1, 1, 28, 28))
 
 
-class Timed(BaseTrainer):
+class TimedTrainer(BaseTrainer):
     seconds = ()
 
     def train_step(self, epoch):
@@ -72,7 +73,7 @@ def main() -> None:
             amp=bool(amp),
         )
         data = BaseDataset(images, torch.zeros(len(images)))
-        trainer = Timed(model, data, training_config=settings)
+        trainer = TimedTrainer(model, data, training_config=settings)
         trainer.train()
     print("SECONDS", *trainer.seconds)
 
