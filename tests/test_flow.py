@@ -9,9 +9,9 @@ from ae_lab.inference.flow import AutoregressiveLayer, Flow
 
 def bent(n: int, seed: int) -> torch.Tensor:
     """x ~ N(0, 1), y ~ N(x², ½²): no normal distribution, and a known density."""
-    chance = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, generator=chance)
-    return torch.stack([x, x.square() + 0.5 * torch.randn(n, generator=chance)], 1)
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, generator=rng)
+    return torch.stack([x, x.square() + 0.5 * torch.randn(n, generator=rng)], 1)
 
 
 def test_each_dimension_depends_on_those_before_and_the_determinant_is_the_jacobians():

@@ -11,17 +11,17 @@ from ae_lab.evaluation.latents import principal_components, project_pca, project
 
 def clouds(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Three clouds far apart in eight dimensions, and which one a point is of."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     kind = np.arange(n) % 3
-    return chance.normal(size=(n, 8)) + 30 * np.eye(3, 8)[kind], kind
+    return rng.normal(size=(n, 8)) + 30 * np.eye(3, 8)[kind], kind
 
 
 def test_codes_that_tell_all_and_codes_that_tell_nothing():
     (train, known), (test, asked) = clouds(300, 0), clouds(150, 1)
     itself = score(train, test, known, asked, test)
     assert itself == {"nearest neighbours": 1, "linear probe": 1, "trustworthiness": 1}
-    chance = np.random.default_rng(2)
-    noise = [chance.normal(size=(n, 2)) for n in (300, 150)]
+    rng = np.random.default_rng(2)
+    noise = [rng.normal(size=(n, 2)) for n in (300, 150)]
     nothing = score(*noise, known, asked, test)
     assert nothing["nearest neighbours"] < 0.5
     assert nothing["linear probe"] < 0.5

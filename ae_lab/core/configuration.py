@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel the configuration lies inside the package, in a checkout beside it.
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 
-# What had another name once. Whoever types the old one is told the new one.
+# Old names, and the new ones that the error message of an old one gives.
 RENAMED = {
     "experiments": "experiment",
     "measures": "run_metrics",
@@ -72,8 +72,10 @@ def choices() -> dict[str, str]:
     """The choice made in each of our groups, as Hydra knows them in a job."""
     if not HydraConfig.initialized():
         return {}
-    made = HydraConfig.get().runtime.choices
-    return {str(k): str(v) for k, v in made.items() if not k.startswith("hydra/") and v is not None}
+    choices = HydraConfig.get().runtime.choices
+    return {
+        str(k): str(v) for k, v in choices.items() if not k.startswith("hydra/") and v is not None
+    }
 
 
 def overrides() -> list[str]:
@@ -171,8 +173,8 @@ def explain_unknown(name: str, config_name: str) -> str:
 def known_keys(overrides: Iterable[str], config_name: str) -> list[str]:
     """All dotted keys of a configuration, with the groups' choices that `overrides` make."""
     groups = set(groups_of(config_name)) - {"experiment"}
-    made = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
-    config = compose(made, config_name)
+    chosen = [text for text in overrides if text.partition("=")[0] in groups and "," not in text]
+    config = compose(chosen, config_name)
     keys = {*map(str, config), *groups, *flatten(OmegaConf.to_container(config))}
     return sorted(key for key in keys if "._" not in key)
 

@@ -8,16 +8,16 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 SMALLEST_CPU_BATCH = 32 * 784
 
 
-def accelerator(asked: str) -> str:
+def resolve_accelerator(name: str) -> str:
     """'cuda', 'mps' or 'cpu' for Lightning's `accelerator` argument."""
-    if asked in ("auto", "gpu"):
+    if name in ("auto", "gpu"):
         if CUDAAccelerator.is_available():
             return "cuda"
         return "mps" if MPSAccelerator.is_available() else "cpu"
-    return asked
+    return name
 
 
-def native_bf16(kind: str) -> bool:
+def has_native_bf16(kind: str) -> bool:
     """Whether bfloat16 products run in hardware, not emulated.
 
     `torch.cuda.is_bf16_supported()` counts emulation; native support begins with compute
@@ -30,14 +30,14 @@ def native_bf16(kind: str) -> bool:
     )
 
 
-def precision(asked: str, accelerator_asked: str, pixels: int) -> str:
+def resolve_precision(name: str, accelerator: str, pixels: int) -> str:
     """Lightning's precision: `auto` is bf16-mixed where native, 16-mixed on other CUDA GPUs,
     else 32-true; and 32-true on a CPU for batches of so few `pixels` that casting costs more than
     it saves.
     """
-    if asked != "auto":
-        return str(asked)
-    kind = accelerator(accelerator_asked)
-    if native_bf16(kind) and (kind == "cuda" or pixels >= SMALLEST_CPU_BATCH):
+    if name != "auto":
+        return str(name)
+    kind = resolve_accelerator(accelerator)
+    if has_native_bf16(kind) and (kind == "cuda" or pixels >= SMALLEST_CPU_BATCH):
         return "bf16-mixed"
     return "16-mixed" if kind == "cuda" else "32-true"

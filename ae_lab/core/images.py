@@ -11,8 +11,8 @@ def tile_rows(*rows):
     """Images (n, C, H, W) per row → one image (C, rows·H, n·W) in [0, 1]."""
     import torch
 
-    shown = [row.detach().float().cpu().nan_to_num().clamp(0, 1) for row in rows]
-    return torch.cat([torch.cat(list(row), dim=2) for row in shown], dim=1)
+    pixels = [row.detach().float().cpu().nan_to_num().clamp(0, 1) for row in rows]
+    return torch.cat([torch.cat(list(row), dim=2) for row in pixels], dim=1)
 
 
 def save_png(image, file: Path) -> Path:

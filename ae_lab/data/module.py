@@ -45,10 +45,10 @@ class ImageData(pl.LightningDataModule):
         self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
         self.random_flip, self.binarize = random_flip, binarize
         self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
-        found = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
-        if found != (*shape, classes):
+        actual = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
+        if actual != (*shape, classes):
             raise UserError(
-                f"{source.title} is {found} (channels, height, width, classes), "
+                f"{source.title} is {actual} (channels, height, width, classes), "
                 f"but data.shape and data.classes say {(*shape, classes)}"
             )
         if min(shape[1:]) < LEAST_SIDE:

@@ -57,17 +57,18 @@ def evaluate(config: DictConfig) -> dict[str, Evaluation]:
         raise UserError("name at least one evaluator, as in evaluator=reconstruction")
     subject = Subject(run_from_path(config.run), config.data, config.noise)
     configuration.check_parts(config)
-    found = {}
+    evaluations = {}
     for name, settings in config.evaluator.items():
         results = Results(subject, str(name), settings)
-        if found_already := results.file.is_file() and not config.force:
-            found[name] = results.read()
+        if is_cached := results.file.is_file() and not config.force:
+            evaluation = results.read()
         else:
-            found[name] = results.compute()
-        print_table(tabulate(subject.run, found[name], results.rows_of_same_title(found[name])))
-        note = "read, not computed again (force=true computes): " if found_already else ""
+            evaluation = results.compute()
+        print_table(tabulate(subject.run, evaluation, results.rows_of_same_title(evaluation)))
+        note = "read, not computed again (force=true computes): " if is_cached else ""
         print(f"{note}{results.file}")
-    return found
+        evaluations[name] = evaluation
+    return evaluations
 
 
 @dataclass

@@ -231,11 +231,11 @@ class Autoencoder(pl.LightningModule):
 
     def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            output = drawn = self(batch, draw=False)
+            output = sampled = self(batch, draw=False)
             if self.bottleneck.is_stochastic:
                 reseed(self.device, "evaluate", batch_idx, self.global_rank)
-                drawn = self(batch, draw=True)
-            loss, terms = self.objective(drawn, self)
+                sampled = self(batch, draw=True)
+            loss, terms = self.objective(sampled, self)
             for metric in self.metrics.values():
                 metric.update(output.reconstruction, output.clean)
         self.add_losses({"loss": loss, **terms}, batch)

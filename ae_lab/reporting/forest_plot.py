@@ -120,9 +120,9 @@ def _draw_interval(axes, place: float, evidence: Evidence, colour: str) -> None:
     else:
         middle, low, high = (end - one.threshold for end in ends)
         limits = (-math.inf, math.inf)
-    shown = min(max(middle, limits[0]), limits[1])
-    marker = "o" if shown == middle else ("<" if middle < shown else ">")
+    x = min(max(middle, limits[0]), limits[1])
+    marker = "o" if x == middle else ("<" if middle < x else ">")
     if not math.isnan(low) and marker == "o":
         ends = [max(low, limits[0]), min(high, limits[1])]
         axes.plot(ends, [place, place], color=colour, lw=2, solid_capstyle="butt")
-    axes.plot(shown, place, marker, color=colour, ms=5 if marker == "o" else 8)
+    axes.plot(x, place, marker, color=colour, ms=5 if marker == "o" else 8)

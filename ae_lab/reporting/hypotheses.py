@@ -149,10 +149,11 @@ class Effect(Hypothesis):
     against: str
 
     def values(self, runs: Runs) -> list[float]:
-        first, second = self.spread(runs, self.of), self.spread(runs, self.against)
+        first = self.standard_deviations(runs, self.of)
+        second = self.standard_deviations(runs, self.against)
         return [first[seed] - second[seed] for seed in first if seed in second]
 
-    def spread(self, runs: Runs, factor: str) -> dict[str, float]:
+    def standard_deviations(self, runs: Runs, factor: str) -> dict[str, float]:
         """The standard deviation of a factor's levels, for each seed that has all of them."""
         levels = dict.fromkeys(str(run.settings.get(factor)) for run in runs)
         by_level = [

@@ -62,12 +62,12 @@ def describe_section(experiment: Experiment, target: Path) -> dict:
 def describe_drawing(drawing: Drawing) -> dict:
     """What the page shows of a figure or a table."""
     name = drawing.kind.replace("_", " ")
-    shown = {"name": name, "caption": drawing.caption, "files": drawing.files}
+    entry = {"name": name, "caption": drawing.caption, "files": drawing.files}
     if drawing.table:
-        return shown | {"table": drawing.table}
+        return entry | {"table": drawing.table}
     # Plots are sharp at any size as SVG; images take less room as PNG.
     file = drawing.files[0] if drawing.of_images else drawing.files[1]
-    return shown | {"image": embed(file), "of_images": drawing.of_images}
+    return entry | {"image": embed(file), "of_images": drawing.of_images}
 
 
 def embed(file: Path) -> str:

@@ -51,12 +51,12 @@ class Table:
 
     def rich(self) -> RichTable:
         """The table as the terminal shows it."""
-        shown = RichTable(title=self.title, title_justify="left")
+        table = RichTable(title=self.title, title_justify="left")
         for heading in self.heading:
-            shown.add_column(heading, overflow="fold")
+            table.add_column(heading, overflow="fold")
         for row in self.rows:
-            shown.add_row(*map(escape, row))
-        return shown
+            table.add_row(*map(escape, row))
+        return table
 
     def save(self, stem: Path) -> list[Path]:
         """Write `<stem>.csv` and `<stem>.tex`; returns the two files."""

@@ -53,7 +53,7 @@ class RunLike(Protocol):
 
 
 @cache
-def code_version() -> str:
+def digest_code() -> str:
     """A digest of the package's source: two runs with the same one were made by the same code."""
     content = blake2b(digest_size=6)
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
@@ -61,7 +61,7 @@ def code_version() -> str:
     return content.hexdigest()
 
 
-def environment(device: str) -> dict[str, str]:
+def describe_environment(device: str) -> dict[str, str]:
     """The versions and the machine that a run was made with."""
     from importlib.metadata import version
 
@@ -69,7 +69,7 @@ def environment(device: str) -> dict[str, str]:
     git = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "code": code_version(),
+        "code": digest_code(),
         "commit": commit or "unknown",
         "python": sys.version.split()[0],
         **{name: version(name) for name in names},
@@ -207,7 +207,7 @@ class Run:
     @property
     def other_code(self) -> bool:
         """Whether the run was trained with different code."""
-        return self._read("environment.json").get("code", code_version()) != code_version()
+        return self._read("environment.json").get("code", digest_code()) != digest_code()
 
     # Writing
 
@@ -263,7 +263,7 @@ class Run:
             write_text(self.path / ".hydra" / "hydra.yaml", OmegaConf.to_yaml({"hydra": hydra}))
         write_text(self.path / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
         write_json(self.path / "run.json", {"format": FORMAT} | record)
-        write_json(self.path / "environment.json", environment(device))
+        write_json(self.path / "environment.json", describe_environment(device))
         self.set_status("running")
 
     def clear(self) -> None:

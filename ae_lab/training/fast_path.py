@@ -82,13 +82,13 @@ class FastAdamW(torch.optim.AdamW):
     @staticmethod
     def profile_hook_step(step: Callable) -> Callable:
         """What torch wraps `step` in: here only where a hook or its profiler would know of it."""
-        noted = torch.optim.AdamW.profile_hook_step(step)
+        recorded = torch.optim.AdamW.profile_hook_step(step)
 
         @functools.wraps(step)
         def wrapped(self, *args, **kwargs):
             hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
-            heard = hooks or torch.autograd.profiler._is_profiler_enabled
-            return (noted if heard else step)(self, *args, **kwargs)
+            is_observed = hooks or torch.autograd.profiler._is_profiler_enabled
+            return (recorded if is_observed else step)(self, *args, **kwargs)
 
         return wrapped
 

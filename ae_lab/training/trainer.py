@@ -39,7 +39,7 @@ def resolve_precision(config: DictConfig) -> str:
     """Lightning's precision for this run; `auto` asks the hardware."""
     trainer = config.trainer
     pixels = config.batch_size * prod(config.data.shape)
-    return hardware.precision(trainer.precision, trainer.accelerator, pixels)
+    return hardware.resolve_precision(trainer.precision, trainer.accelerator, pixels)
 
 
 def build_trainer(config: DictConfig, run: Run, step: int, model: Autoencoder) -> pl.Trainer:

@@ -61,8 +61,8 @@ def _complete(url: str, part: Path, progress: Progress) -> None:
                 size = part.stat().st_size
                 if not size:
                     part.unlink()
-                kept = f"; the {size:,} bytes that arrived are kept" if size else ""
-                raise DownloadFailed(f"{url}: {why}{kept}") from error
+                note = f"; the {size:,} bytes that arrived are kept" if size else ""
+                raise DownloadFailed(f"{url}: {why}{note}") from error
             time.sleep(PAUSE_SECONDS)
 
 

@@ -97,17 +97,17 @@ def write_summary(
     """Write labels, names and what the cache says of itself; `whys` are None for usable files."""
     splits, labels, names, start = {}, [], [], 0
     for split, listing in listings.items():
-        found = whys[start : start + len(listing.files)]
-        usable = [place for place, why in enumerate(found) if why is None]
+        reasons = whys[start : start + len(listing.files)]
+        usable = [place for place, why in enumerate(reasons) if why is None]
         if not usable:
             raise UserError(
-                f"{what}: none of the {len(found):,} files of the {split} split holds an image "
-                f"that can be used, e.g. {listing.files[0]} ({found[0]})"
+                f"{what}: none of the {len(reasons):,} files of the {split} split holds an image "
+                f"that can be used, e.g. {listing.files[0]} ({reasons[0]})"
             )
         splits[split] = len(usable)
         labels.append(listing.labels[usable])
         names += [json.dumps(listing.files[place]) for place in usable]
-        start += len(found)
+        start += len(reasons)
     about = {"shape": shape, "classes": labels[0].shape[1], "splits": splits}
     (folder / "labels.u8").write_bytes(np.concatenate(labels).tobytes())
     (folder / "names.txt").write_text("\n".join(names) + "\n")

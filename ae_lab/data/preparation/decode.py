@@ -63,13 +63,13 @@ def _square(image: Image.Image, size: int, mode: str) -> Image.Image:
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
-    image = converted(image, mode)
+    image = convert(image, mode)
     square = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=GAP)
     ImageOps.exif_transpose(square, in_place=True)
     return square
 
 
-def converted(image: Image.Image, mode: str) -> Image.Image:
+def convert(image: Image.Image, mode: str) -> Image.Image:
     """The image as 8-bit "L" or "RGB"."""
     if image.mode in DEEP:
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
@@ -78,13 +78,13 @@ def converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def decoded(paths: list[Path], size: int, gray: bool) -> list[np.ndarray | str]:
+def decode_chunk(paths: list[Path], size: int, gray: bool) -> list[np.ndarray | str]:
     """Each file's pixels (C, H, W), or why there are none."""
     images: list[np.ndarray | str] = []
     for path in paths:
@@ -96,14 +96,14 @@ def decoded(paths: list[Path], size: int, gray: bool) -> list[np.ndarray | str]:
 
 
 def in_order(paths: list[Path], size: int, gray: bool) -> Iterator[list[np.ndarray | str]]:
-    """`decoded` chunk by chunk, on all cores, never far ahead of what has been taken."""
-    pool, waiting = ThreadPoolExecutor(cores(), "decode"), deque()
+    """`decode_chunk` over all files, on all cores, never far ahead of what has been taken."""
+    pool, waiting = ThreadPoolExecutor(count_cores(), "decode"), deque()
     with warnings.catch_warnings():  # here, not in the threads: filters are those of the process
         warnings.simplefilter("ignore")
         try:
             for start in range(0, len(paths), CHUNK):
-                waiting.append(pool.submit(decoded, paths[start : start + CHUNK], size, gray))
-                if len(waiting) > WINDOW * cores():
+                waiting.append(pool.submit(decode_chunk, paths[start : start + CHUNK], size, gray))
+                if len(waiting) > WINDOW * count_cores():
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -9,17 +9,17 @@ VERSION = 1  # to be raised when the same files come to be prepared differently
 
 def scan(folder: Path, below: str = "") -> dict[str, tuple[int, int]]:
     """The files under a folder that are not hidden: {relative name: (bytes, mtime in ns)}."""
-    found = {}
+    files = {}
     with os.scandir(folder / below) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                found |= scan(folder, f"{below}{entry.name}/")
+                files |= scan(folder, f"{below}{entry.name}/")
             elif entry.is_file():
                 status = entry.stat()
-                found[f"{below}{entry.name}"] = (status.st_size, status.st_mtime_ns)
-    return found
+                files[f"{below}{entry.name}"] = (status.st_size, status.st_mtime_ns)
+    return files
 
 
 def source_key(files: dict[str, tuple[int, int]], **settings) -> str:

@@ -16,7 +16,7 @@ class Journal:
         self.images, self.lines = folder / "images.u8", folder / "journal"
         self.images.touch()
         self.lines.touch()
-        written, kept = self.images.stat().st_size // row, 0
+        written, length = self.images.stat().st_size // row, 0
         self.whys: list[str | None] = []
         for line in self.lines.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
@@ -26,8 +26,8 @@ class Journal:
             if written < 0:
                 break
             self.whys.append(why)
-            kept += len(line)
-        os.truncate(self.lines, kept)
+            length += len(line)
+        os.truncate(self.lines, length)
         os.truncate(self.images, row * self.whys.count(None))
 
     def append(self, chunks: Iterable[list[np.ndarray | str]]) -> Iterator[int]:

@@ -142,7 +142,7 @@ def coco(
         read[path.name] = files["annotations"][path.name]
     kind = f"{size}×{size}{' gray' if gray else ''}"
     key = source_key(read, data="coco", size=size, gray=gray)
-    made = prepare(
+    prepared = prepare(
         Path(cache).expanduser(),
         key,
         f"COCO {kind}",
@@ -151,10 +151,10 @@ def coco(
         size,
         gray,
     )
-    found = made.about["splits"]["train"] + made.about["splits"]["val"]
-    title = f"COCO {kind}" if found == OFFICIAL else f"COCO subset ({found:,} images) {kind}"
+    count = prepared.about["splits"]["train"] + prepared.about["splits"]["val"]
+    title = f"COCO {kind}" if count == OFFICIAL else f"COCO subset ({count:,} images) {kind}"
     name = f"coco{size}{'_gray' if gray else ''}"
-    return ImageSet(name, title, **made.splits, fingerprint=made.fingerprint)
+    return ImageSet(name, title, **prepared.splits, fingerprint=prepared.fingerprint)
 
 
 def coco_or_embedded(

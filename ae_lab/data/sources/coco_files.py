@@ -23,8 +23,8 @@ def annotation_file(base: Path, part: str) -> Path:
 
 def find_missing(base: Path) -> list[str]:
     """What of the official layout is not there."""
-    wanted = [f"annotations/instances_{part}.json" for part in FOLDERS]
-    lost = [name for name in wanted if not (base / name).is_file()]
+    names = [f"annotations/instances_{part}.json" for part in FOLDERS]
+    lost = [name for name in names if not (base / name).is_file()]
     for part in FOLDERS:
         try:
             with os.scandir(base / part) as entries:

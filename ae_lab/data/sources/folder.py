@@ -56,7 +56,7 @@ def image_folder(path: str | None, cache: str, size: int = 64) -> ImageSet:
             "each split needs one"
         )
     kind = f"{size}×{size}"
-    made = prepare(
+    prepared = prepare(
         Path(cache).expanduser(),
         source_key(files, data="folder", size=size),
         f"{root.name} {kind}",
@@ -64,5 +64,5 @@ def image_folder(path: str | None, cache: str, size: int = 64) -> ImageSet:
         lambda: (split_files(sorted(files)), []),
         size,
     )
-    title = f"{root.name} ({sum(made.about['splits'].values()):,} images) {kind}"
-    return ImageSet(root.name, title, **made.splits, fingerprint=made.fingerprint)
+    title = f"{root.name} ({sum(prepared.about['splits'].values()):,} images) {kind}"
+    return ImageSet(root.name, title, **prepared.splits, fingerprint=prepared.fingerprint)

@@ -39,14 +39,14 @@ def one_hot(labels: np.ndarray) -> Tensor:
 
 def find_files(folder: Path) -> dict[str, Path]:
     """The files of MNIST that lie under `folder`/MNIST/raw, plain ones before gzipped ones."""
-    found = {}
+    files = {}
     for name in MD5:
         plain = folder / "MNIST" / "raw" / name
         for path in (plain, plain.with_name(f"{name}.gz")):
             if path.is_file():
-                found[name] = path
+                files[name] = path
                 break
-    return found
+    return files
 
 
 def read_file(name: str, path: Path) -> bytes:
@@ -74,8 +74,8 @@ def find_or_download(folder: Path, mirrors: Sequence[str], download: bool) -> di
     Raises:
         UserError: some are missing and cannot be downloaded; says where it looked and what helps.
     """
-    found = find_files(folder)
-    missing = [name for name in MD5 if name not in found]
+    files = find_files(folder)
+    missing = [name for name in MD5 if name not in files]
     why = "downloading is switched off (data.source.download=false)"
     if missing and download:
         try:
@@ -84,15 +84,15 @@ def find_or_download(folder: Path, mirrors: Sequence[str], download: bool) -> di
                 download_file([f"{mirror}{name}.gz" for mirror in mirrors], target, MD5[name])
         except DownloadFailed as error:
             why = str(error)
-        found = find_files(folder)
-    if len(found) < len(MD5):
+        files = find_files(folder)
+    if len(files) < len(MD5):
         raise UserError(
             f"MNIST is not there. Looked for {missing[0]}[.gz] and others in "
             f"{folder / 'MNIST' / 'raw'}; {why}. Three remedies: place the four files there, "
             "or set AE_LAB_DATA (or paths.data=...) to a folder that has MNIST/raw, "
             "or train on the embedded digits with data=mnist5k"
         )
-    return found
+    return files
 
 
 @cache

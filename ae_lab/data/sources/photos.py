@@ -40,7 +40,7 @@ def load_photograph(name: str) -> np.ndarray:
 
 def cut_crops(image: np.ndarray) -> np.ndarray:
     """Squares (N, 3, 64, 64) of a photograph (H, W, 3) at several scales, overlapping."""
-    picture, found = Image.fromarray(image[..., :3]), []
+    picture, windows_of_scales = Image.fromarray(image[..., :3]), []
     for short in SHORT_SIDES:
         scale = short / min(picture.size)
         if scale > 1:
@@ -48,8 +48,8 @@ def cut_crops(image: np.ndarray) -> np.ndarray:
         size = [round(scale * side) for side in picture.size]
         pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
         windows = np.lib.stride_tricks.sliding_window_view(pixels, (SIZE, SIZE), axis=(0, 1))
-        found.append(windows[::STRIDE, ::STRIDE].reshape(-1, 3, SIZE, SIZE))
-    squares = np.concatenate(found)
+        windows_of_scales.append(windows[::STRIDE, ::STRIDE].reshape(-1, 3, SIZE, SIZE))
+    squares = np.concatenate(windows_of_scales)
     return squares[squares.std((1, 2, 3)) > FLATTEST]
 
 
