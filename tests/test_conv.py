@@ -133,7 +133,7 @@ def test_only_codes_that_are_vectors_go_to_the_projector(run):
 
 
 @pytest.mark.parametrize(
-    ("asked", "hint"),
+    ("overrides", "hint"),
     [
         (
             ["model=cnn", "model.decoder.up=unpool"],
@@ -147,9 +147,9 @@ def test_only_codes_that_are_vectors_go_to_the_projector(run):
         (["model=cnn", "hidden=[]"], "has no width"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_before_training(asked, hint):
+def test_parts_that_do_not_fit_are_refused_before_training(overrides, hint):
     with pytest.raises(Exception, match=hint) as refused:
-        build(*asked)
+        build(*overrides)
     assert isinstance(root_cause(refused.value), UserError)
 
 
