@@ -53,15 +53,15 @@ CASES = {
     "preset denoise": [*SMALL_UNET, "preset=denoise", "noise=gaussian"],
     "preset line": [*PHOTOS[:4], "preset=cnn_ablation/dense128_unpool", "latent=8"],
 }  # fmt: skip
-SAME = ["epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none"]
+SAME = ["trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none"]
 SAME += ["trainer.enable_progress_bar=false"]
 
 
-def digest(words: list[str], outputs: Path) -> dict[str, object]:
+def digest(words: list[str], outputs: Path, epochs: int = 2) -> dict[str, object]:
     """Train one run; a digest of its last weights, and its test metrics."""
     from ae_lab import train
 
-    sys.argv = ["ae_lab.train", *words, *SAME, f"paths.outputs={outputs}"]
+    sys.argv = ["ae_lab.train", *words, *SAME, f"epochs={epochs}", f"paths.outputs={outputs}"]
     try:
         train.main()
     finally:
