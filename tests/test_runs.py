@@ -15,7 +15,7 @@ import torch
 from ae_lab.core.errors import RunFailed, UserError
 from ae_lab.tracking.identity import run_name
 from ae_lab.tracking.registry import find_runs, select_runs, tabulate_averages
-from tests.benchmarks.kills import tensors
+from tests.benchmarks.kills import load_tensors
 from tests.conftest import REPOSITORY
 
 
@@ -185,7 +185,7 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path, kills):
         assert run.state == "interrupted"
     assert start(killed).wait() == 0
     [one], [two] = find_runs(undisturbed), find_runs(killed)
-    expected, actual = tensors(undisturbed), tensors(killed)
+    expected, actual = load_tensors(undisturbed), load_tensors(killed)
     assert expected.keys() == actual.keys()
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in one.history]

@@ -83,6 +83,12 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def search_path(hydra_settings: DictConfig) -> list[str]:
+    """What a person typed so that Hydra also finds configuration outside of `conf/`."""
+    typed = hydra_settings.overrides.hydra
+    return [text for text in typed if text.startswith("hydra.searchpath=")]
+
+
 def groups_of(config_name: str) -> list[str]:
     """The groups from which a configuration chooses."""
     defaults = OmegaConf.load(CONF / f"{config_name}.yaml").defaults

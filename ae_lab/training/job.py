@@ -93,6 +93,8 @@ def find_run(config: DictConfig, images: ImageSet, model: Autoencoder) -> tuple[
 
     def default_identity() -> dict:
         words = [f"{group}={choice}" for group, choice in choices.items()]
+        if HydraConfig.initialized():
+            words += configuration.search_path(HydraConfig.get())
         return identify(compose("config", overrides=words), images.fingerprint, precision)
 
     identity = identify(config, images.fingerprint, precision)
