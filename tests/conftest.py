@@ -1,5 +1,6 @@
 """Fixtures: a folder to work in, the main job as a function and as a command, real data."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from ae_lab import train as train_command
 from ae_lab.core import configuration
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
@@ -44,13 +44,14 @@ def run(tmp_path):
 
 @pytest.fixture
 def main(tmp_path, monkeypatch):
-    """The main job with a command line, in this process: `main("-m", "latent=2,5")` → exit code."""
+    """A command in this process, in an empty folder: `main("-m", "latent=2,5")` → exit code."""
 
-    def _main(*words: str) -> int:
+    def _main(*words: str, module: str = "train") -> int:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["ae_lab.train", *words])
+        monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does with the folder it starts in
+        monkeypatch.setattr(sys, "argv", [f"ae_lab.{module}", *words])
         try:
-            train_command.main()
+            importlib.import_module(f"ae_lab.{module}").main()
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:
@@ -62,22 +63,34 @@ def main(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(tmp_path):
-    """Run a module as a person does, in an empty folder: `command("train", "latent=3")`."""
+def command(main, monkeypatch, capfd):
+    """The same with what it prints: `command("train", "latent=3").stdout`."""
 
     def _command(module: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        for name, value in {"COLUMNS": "200", **environment}.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        code = main(*words, module=module)
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
+
+    return _command
+
+
+@pytest.fixture
+def process(tmp_path):
+    """The same in a process of its own, which takes some ten seconds to start."""
+
+    def _process(module: str, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", f"ae_lab.{module}", *words],
             cwd=tmp_path,
-            env=os.environ
-            | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-            | environment,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=False,
         )
 
-    return _command
+    return _process
 
 
 @pytest.fixture(scope="session")

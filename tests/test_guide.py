@@ -1,9 +1,7 @@
 """The guide in ae_lab/README.md: its steps are taken word for word, in an empty folder."""
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 
 import pytest
@@ -37,33 +35,34 @@ def folder(tmp_path):
     return write
 
 
-def type_command(folder, line: str, run: str) -> str:
+@pytest.fixture
+def type_command(command, monkeypatch):
     """What a command of the guide prints; trainings are small ones."""
-    words = shlex.split(line.replace("$RUN", run))
-    assert words[:2] == ["python", "-m"]
-    if words[2] == "ae_lab.train":
-        words += [*TINY, *([] if "data=stripes" in words else ["data=mnist5k"])]
-    result = subprocess.run(
-        [sys.executable, *words[1:]],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+
+    def _type_command(line: str, run: str = "") -> str:
+        words = shlex.split(line.replace("$RUN", run))
+        assert words[:2] == ["python", "-m"]
+        module = words[2].removeprefix("ae_lab.")
+        if module == "train":
+            words += [*TINY, *([] if "data=stripes" in words else ["data=mnist5k"])]
+        # Nothing is left of another section.
+        monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+        result = command(module, *words[3:])
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return _type_command
 
 
 @pytest.mark.parametrize("section", STEPS)
-def test_the_steps_of_the_guide_lead_to_a_run(section, folder, run):
+def test_the_steps_of_the_guide_lead_to_a_run(section, folder, run, type_command):
     there = folder(section)
     commands = [
         line for kind, text in STEPS[section] if kind == "bash" for line in text.split("\n")
     ]
     needs_run = any("$RUN" in line for line in commands)
     trained = str(run("hidden=[16]", "latent=3", "data.limit=60").path) if needs_run else ""
-    printed = "".join(type_command(there, line, trained) for line in commands if line)
+    printed = "".join(type_command(line, trained) for line in commands if line)
     yaml = [text for kind, text in STEPS[section] if kind == "yaml"]
     lines = sum(1 for text in yaml for line in text.splitlines() if not line.startswith("#"))
     assert len(yaml) <= 1
@@ -86,8 +85,8 @@ def test_the_guide_adds_each_kind_of_part():
     assert all(any(kind in name for name in STEPS) for kind in kinds)
 
 
-def test_a_term_without_what_it_requires_is_refused_in_a_line(folder, run):
-    there = folder("A term of the objective")
+def test_a_term_without_what_it_requires_is_refused_in_a_line(folder, type_command):
+    folder("A term of the objective")
     words = "objective=commitment hydra.searchpath=[file://my_conf]"
     with pytest.raises(AssertionError, match="the objective requires distance of the bottleneck"):
-        type_command(there, f"python -m ae_lab.train {words}", "")
+        type_command(f"python -m ae_lab.train {words}")
