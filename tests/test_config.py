@@ -39,11 +39,11 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     group, choice = str(file).split("/")
     if (package := NEEDS.get(str(file))) and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'ae_lab[{package}]'")
-    overrides = [f"{group}={choice}"]
+    overrides = [f"{group}={choice}", "data.limit=64"]
     if group == "objective" and choice in ("elbo", "elbo_ladder", "iwae"):
         overrides += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
     if group == "metrics" and choice != "default":
-        overrides = [f"metrics=[default,{choice}]"]
+        overrides[0] = f"metrics=[default,{choice}]"
     if group == "body":
         overrides += ["model=autoencoder"]
     if group == "likelihood":
@@ -51,7 +51,6 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     if file == Path("bottleneck/identity"):
         overrides += ["body=cnn_unpool"]
     if group == "data":
-        overrides += ["data.limit=64"]
         overrides += [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
         if choice == "mnist":
             pytest.skip("needs the full data: tests/test_data.py reads it")

@@ -255,10 +255,10 @@ def test_compiled_training_gives_the_same_model_to_rounding(run):
         torch.testing.assert_close(before[name], after[name], rtol=1e-3, atol=1e-4)
 
 
-def test_two_processes_train_as_one(process, tmp_path):
+def test_two_processes_train_as_one(command, process, tmp_path):
     """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
     overrides = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
-    alone = process("train", *overrides, "paths.outputs=alone")
+    alone = command("train", *overrides, "paths.outputs=alone")
     assert alone.returncode == 0, alone.stderr
     both = process("train", *overrides, "paths.outputs=both", "trainer.accelerator=cpu",
                    "trainer.devices=2")  # fmt: skip
@@ -267,7 +267,7 @@ def test_two_processes_train_as_one(process, tmp_path):
     assert one.name == two.name
     assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
     assert both.stdout.count("new:") == 1
-    refused = process("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
+    refused = command("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
                       "trainer.devices=2")  # fmt: skip
     assert refused.returncode == 1
     assert "without -m" in refused.stdout
