@@ -106,6 +106,7 @@ ERRORS = {
     "experiments=grid": "'experiments' is called 'experiment' now",
     "model=cnn_vae": "'model=cnn_vae' is called 'model=vae body=cnn' now",
     "model=mpl": "model=mpl is not known: did you mean 'mlp'?",
+    "metrics=[default,l2]": "metrics=l2 is not known: did you mean 'l1'?",
     "preset=model_7": "did you mean 'model_",
     "noise.sigma=0.1": "noise.sigma needs noise=gaussian or",
     "+model.typo=1": "model has no 'model.typo'",

@@ -61,7 +61,7 @@ def explain_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError | RunFailed):
         return text
-    if missing := re.search(r"(?:Could not find|Could not override) '([^']+)'", text):
+    if missing := re.search(r"Could not (?:find|override|load) '([^']+)'", text):
         return configuration.explain_unknown(missing[1], _launched)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return text
