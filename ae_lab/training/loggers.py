@@ -32,7 +32,9 @@ def log_result(
     chosen = {
         key: value
         for key, value in settings.items()
-        if value is not None and key not in NOT_HYPERPARAMETERS
+        if value is not None
+        and key.partition(".")[0] not in NOT_HYPERPARAMETERS
+        and not key.endswith("._target_")  # its group's choice says it better
     }
     if isinstance(logger, TensorBoardLogger):
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
