@@ -26,7 +26,7 @@ test: $(INSTALLED)  ## lint and all tests
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports --no-logo
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist worksteal
 
 lint: $(INSTALLED)  ## lint only
 	$(PY) -m ruff check .
