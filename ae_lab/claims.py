@@ -5,7 +5,6 @@ python -m ae_lab.claims --outputs outputs     # from runs under a folder
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from ae_lab.core import command
@@ -50,11 +49,7 @@ def show_claims(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    try:
-        show_claims(arguments)
-    except Exception as error:
-        sys.exit(command.print_error(error))
+    command.exit_on_error(show_claims, parse_arguments())
 
 
 if __name__ == "__main__":

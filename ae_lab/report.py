@@ -6,7 +6,6 @@ python -m ae_lab.report --all                 # outputs/report/index.html
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from ae_lab.core import command
@@ -72,11 +71,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    try:
-        report(arguments)
-    except Exception as error:
-        sys.exit(command.print_error(error))
+    command.exit_on_error(report, parse_arguments())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m ae_lab.runs preset=strong --average-over seed
 """
 
 import argparse
-import sys
 
 from ae_lab.core import command
 
@@ -57,11 +56,7 @@ def show_runs(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    try:
-        show_runs(arguments)
-    except Exception as error:
-        sys.exit(command.print_error(error))
+    command.exit_on_error(show_runs, parse_arguments())
 
 
 if __name__ == "__main__":
