@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -72,10 +73,8 @@ def choices() -> dict[str, str]:
     """The choice made in each of our groups, as Hydra knows them in a job."""
     if not HydraConfig.initialized():
         return {}
-    choices = HydraConfig.get().runtime.choices
-    return {
-        str(k): str(v) for k, v in choices.items() if not k.startswith("hydra/") and v is not None
-    }
+    items = HydraConfig.get().runtime.choices.items()
+    return {str(k): str(v) for k, v in items if not k.startswith("hydra/") and v is not None}
 
 
 def overrides() -> list[str]:
@@ -89,18 +88,25 @@ def search_path(hydra_settings: DictConfig) -> list[str]:
     return [text for text in typed if text.startswith("hydra.searchpath=")]
 
 
+@cache
+def load_file(config_name: str) -> DictConfig:
+    """The file of a configuration as it is written; every job of a sweep asks for it."""
+    return OmegaConf.load(CONF / f"{config_name}.yaml")
+
+
 def groups_of(config_name: str) -> list[str]:
     """The groups from which a configuration chooses."""
-    defaults = OmegaConf.load(CONF / f"{config_name}.yaml").defaults
+    defaults = load_file(config_name).defaults
     names = [str(key) for entry in defaults if entry != "_self_" for key in entry]
     return [name for name in names if not name.startswith("override ")]
 
 
 def describe(config_name: str) -> str:
     """What `--help` says of a configuration: its groups with their choices, and its file."""
-    folders = [CONF / group for group in groups_of(config_name)]
-    choices = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in folders}
-    lines = [f"  {name:<12}{', '.join(choices[name])}" for name in choices]
+    lines = []
+    for group in groups_of(config_name):
+        names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        lines.append(f"  {group:<12}{', '.join(names)}")
     own = (CONF / f"{config_name}.yaml").read_text().partition("\nhydra:")[0]
     return "\n".join(
         [
@@ -119,8 +125,7 @@ def check_top_level(config: DictConfig, config_name: str) -> None:
     Raises:
         UserError: names the nearest valid key.
     """
-    top = OmegaConf.load(CONF / f"{config_name}.yaml")
-    allowed = {*map(str, top), *groups_of(config_name)} - {"defaults", "hydra"}
+    allowed = {*map(str, load_file(config_name)), *groups_of(config_name)} - {"defaults", "hydra"}
     for key in map(str, config):
         if key == "experiment":  # a file without a package of its own: it sets nothing of a run
             raise UserError(f"experiment={choices().get(key)} is not an experiment: name another")

@@ -248,17 +248,17 @@ def _names(evaluation: Evaluation) -> list[str]:
 
 @cache
 def _search_path(folder: Path) -> tuple[str, ...]:
-    """Folders with configuration from outside the package: those of the command running now, or,
-    after a sweep and in reports, those with which the run was trained."""
+    """Where configuration from outside the package is: as the command running now says, or, after
+    a sweep and in reports, the one that trained the run."""
     if HydraConfig.initialized():
-        return tuple(HydraConfig.get().searchpath)
+        return tuple(configuration.search_path(HydraConfig.get()))
     file = folder / ".hydra" / "hydra.yaml"
-    return tuple(OmegaConf.load(file).hydra.searchpath) if file.is_file() else ()
+    return tuple(configuration.search_path(OmegaConf.load(file).hydra)) if file.is_file() else ()
 
 
 @cache
 def _compose(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictConfig:
-    words = [*overrides, f"hydra.searchpath=[{','.join(search_path)}]"]
+    words = [*overrides, *search_path]
     if GlobalHydra.instance().is_initialized():  # inside a command, whose state must stay
         return hydra.compose("evaluate", overrides=words)
     return configuration.compose(words, "evaluate")

@@ -191,13 +191,13 @@ class SweepOverrides:
             str(key): value for key, value in OmegaConf.to_container(params, resolve=True).items()
         }
         self.data = sweep.hydra.runtime.choices.data
-        self.search_path = configuration.search_path(sweep.hydra)
         of_experiment = [f"{key}={value}" for key, value in self.params.items()]
         words = [*of_experiment, *sweep.hydra.overrides.task]
         parsed = OverridesParser.create().parse_overrides(words)
         swept = {one.key_or_group for one in parsed if one.is_sweep_override()} | {*self.params}
         self.varied = {one.key_or_group: one for one in parsed if one.key_or_group in swept}
         self.fixed = [one.input_line for one in parsed if one.key_or_group not in swept]
+        self.fixed += configuration.search_path(sweep.hydra)
 
     def sweep_key(self) -> str:
         """What sweeps share whose runs belong together, as of an experiment that is run in parts:
@@ -207,7 +207,7 @@ class SweepOverrides:
         """
         more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            config = compose("config", overrides=[*self.fixed, *self.search_path])
+            config = compose("config", overrides=self.fixed)
             shared = configuration.flatten(config)
             settings = {key: value for key, value in shared.items() if affects_result(key)}
             return digest([settings, self.params | more])
@@ -225,5 +225,5 @@ class SweepOverrides:
         sources = {}
         for name, words in chosen.items():
             with contextlib.suppress(Exception):
-                sources[name] = compose("config", overrides=[*words, *self.search_path]).data.source
+                sources[name] = compose("config", overrides=words).data.source
         return sources

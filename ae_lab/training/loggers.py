@@ -3,6 +3,8 @@
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
+from ae_lab.tracking.identity import is_within
+
 # What a person chooses of how a run goes, which says nothing of what comes out.
 NOT_HYPERPARAMETERS = ("checkpoint_seconds", "compile", "fast_path", "force")
 NOT_HYPERPARAMETERS += ("paths", "logger", "trainer", "scale", "experiment", "run_metrics")
@@ -33,7 +35,7 @@ def log_result(
         key: value
         for key, value in settings.items()
         if value is not None
-        and key.partition(".")[0] not in NOT_HYPERPARAMETERS
+        and not is_within(key, NOT_HYPERPARAMETERS)
         and not key.endswith("._target_")  # its group's choice says it better
     }
     if isinstance(logger, TensorBoardLogger):
