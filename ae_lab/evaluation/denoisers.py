@@ -16,7 +16,12 @@ from ae_lab.inference.loaded_run import LoadedRun
 from ae_lab.training.metrics import image_metrics, psnr
 
 DEFAULT_METHODS = (
-    *("median", "switching_median", "non_local_means", "total_variation", "wavelet", "bm3d"),
+    "median",
+    "switching_median",
+    "non_local_means",
+    "total_variation",
+    "wavelet",
+    "bm3d",
 )
 
 

@@ -113,15 +113,23 @@ def project_tsne(vectors: np.ndarray) -> np.ndarray:
 PROJECTIONS = {"pca": project_pca, "tsne": project_tsne}
 
 
+def scatter_labels(axes, points: np.ndarray, labels: np.ndarray | None) -> None:
+    """Points (N, 2), each drawn as its label, an integer >= 0; as dots where there are none."""
+    if labels is None:
+        axes.scatter(*points.T, s=14, lw=0, alpha=0.8)
+        return
+    for label in np.unique(labels):
+        mine = points[labels == label]
+        axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=f"C{label}", marker=f"${label}$")
+
+
 def draw_codes(points: np.ndarray, labels: np.ndarray, title: str) -> Figure:
     """Points (N, 2), each drawn as its label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    for label in np.unique(labels):
-        mine = points[labels == label]
-        axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=f"C{label}", marker=f"${label}$")
+    scatter_labels(axes, points, labels)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize="medium")
     axes.spines[:].set_visible(False)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ae_lab.core.errors import UserError
-from ae_lab.reporting.style import scatter_labels, wrap_title
+from ae_lab.reporting.style import wrap_title
 from ae_lab.tracking.labels import data_title, group_by_all_but, labels
 from ae_lab.tracking.registry import sort_runs
 
@@ -93,6 +93,7 @@ def random_images(
 @needs_runs
 def codes(runs: list[Run], n: int = 2000, by: list[str] | None = None) -> Figure | None:
     """The codes of test images in the plane, each drawn as its label, of runs with latent=2."""
+    from ae_lab.evaluation.latents import scatter_labels
     from ae_lab.inference.loaded_run import load_run
 
     flat = [run for run in first_seeds(runs) if run.settings["latent"] == 2]

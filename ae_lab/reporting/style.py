@@ -4,7 +4,6 @@ from pathlib import Path
 from textwrap import fill
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
 from ae_lab.core.files import replace_atomically
@@ -37,13 +36,3 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
         with replace_atomically(file) as beside:
             figure.savefig(beside, format=file.suffix[1:])
     return files
-
-
-def scatter_labels(axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    """Points (N, 2), each drawn as its label, an integer >= 0; as dots where there are none."""
-    if labels is None:
-        axes.scatter(*points.T, s=14, lw=0, alpha=0.8)
-        return
-    for y in np.unique(labels):
-        mine, colour = points[labels == y], COLOURS[y % len(COLOURS)]
-        axes.scatter(*mine.T, s=14, lw=0, alpha=0.8, color=colour, marker=f"${y}$")
