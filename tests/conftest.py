@@ -34,10 +34,10 @@ def _no_choice_of_data_is_left_over(monkeypatch):
 def run(tmp_path):
     """Compose a configuration and train it: `run("latent=3")` → Run."""
 
-    def _run(*overrides: str, config_name: str = "config") -> Run:
+    def _run(*overrides: str) -> Run:
         with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
             outputs = f"paths.outputs={tmp_path / 'outputs'}"
-            return train(compose(config_name, overrides=[outputs, *SMALL, *overrides]))
+            return train(compose("config", overrides=[outputs, *SMALL, *overrides]))
 
     return _run
 
