@@ -46,7 +46,8 @@ report: $(INSTALLED)  ## the page of all experiments and claims: outputs/report/
 bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script
 	$(PY) -m tests.benchmarks.training_speed
 
-kills: $(INSTALLED)  ## 30 seeded SIGKILLs: the survivors' tensors are bitwise those of an undisturbed run
+kills: $(INSTALLED)  ## SIGKILL in each phase of 24 settings, and 30 at seeded moments: bitwise as undisturbed
+	$(PY) -m tests.steps
 	$(PY) -m tests.benchmarks.kills
 
 clean:           ## remove .venv (runs in outputs/ stay)

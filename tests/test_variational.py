@@ -123,10 +123,10 @@ def test_the_importance_bound_is_the_elbo_with_one_code_and_grows_with_their_num
 
 def test_the_weight_of_the_kl_rises_in_training_only():
     model, term = build("model=vae"), KL(weight=4.0, warmup=0.5)
-    model.steps, model.total_steps = 25, 100
+    model.num_updates, model.total_updates = 24, 100
     assert term.current_weight(model) == pytest.approx(2.0)
     assert term.current_weight(model.eval()) == 4.0
-    model.train().steps = 50
+    model.train().num_updates = 49
     assert term.current_weight(model) == 4.0
 
 

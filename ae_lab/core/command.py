@@ -32,6 +32,8 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     def guarded(config: DictConfig) -> None:
         # Here, before Hydra adds lines of its own and before a task imports torch.
         exit_on_error(configuration.check_top_level, config, config_name)
+        for name, path in config.get("paths", {}).items():
+            config.paths[name] = str(configuration.path_from_start(path))
         exit_on_error(task, config)
 
     options = {"config_path": str(configuration.CONF), "config_name": config_name}

@@ -1,6 +1,7 @@
 """The configuration: where its files are, composing it, and keys that it does not have."""
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
+from hydra.utils import get_object, to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core.errors import UserError, suggest
@@ -63,10 +64,21 @@ RENAMED_FOLDERS = {
 
 
 def compose(overrides: Iterable[str] = (), name: str = "config", **options) -> DictConfig:
-    """The configuration that a command with these overrides would get, outside of one."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(name, overrides=list(overrides), **options)
+    """The configuration that a command with these overrides would get, inside of one or not."""
+    current = GlobalHydra.instance()
+    caller, current.hydra = current.hydra, None
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose(name, overrides=list(overrides), **options)
+    finally:
+        GlobalHydra.instance().hydra = caller
+
+
+def path_from_start(path: str | Path) -> Path:
+    """A path that a person typed: relative to where the command was started, wherever Hydra may
+    have moved the process since (hydra.job.chdir=true)."""
+    path = Path(path)
+    return path if path.is_absolute() else Path(os.path.relpath(to_absolute_path(str(path))))
 
 
 def choices() -> dict[str, str]:
@@ -165,6 +177,9 @@ def explain_unknown(name: str, config_name: str) -> str:
         new = RENAMED[name]
         return f"'{name.replace('/', '=')}' is called '{new}' now"
     group, _, choice = name.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper"):
+        plugin = f"hydra-{choice.partition('_')[0]}-{group.rpartition('/')[2]}"
+        return f"{group}={choice} is not installed: pip install {plugin}, if Hydra has such a one"
     if group in RENAMED_FOLDERS:
         unit = "db" if group == "preset/level" else ""
         new = f"preset={RENAMED_FOLDERS[group]}/{choice}{unit}"
@@ -178,7 +193,10 @@ def explain_unknown(name: str, config_name: str) -> str:
         return f"{name} needs {' or '.join(options)}"
     keys = known_keys(sys.argv[1:], config_name)
     siblings = [key for key in keys if key.rpartition(".")[0] == parent]
-    return f"there is no key '{name}': {suggest(name, siblings or keys)}"
+    cure = suggest(name, siblings or keys)
+    if parent == "trainer":
+        cure += f" Any other argument of Lightning's trainer needs a plus sign: +{name}=..."
+    return f"there is no key '{name}': {cure}"
 
 
 def known_keys(overrides: Iterable[str], config_name: str) -> list[str]:

@@ -5,8 +5,11 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-# Lightning starts the processes of a run on several devices with these set.
-RANK = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+# What Lightning reads, in its order, of who it is among the processes of a run on several devices.
+# Those of srun and torchrun are set before a command starts, the others by Lightning.
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+RANK_VARIABLE = next((name for name in RANK_VARIABLES if os.environ.get(name)), "")
+RANK = int(os.environ.get(RANK_VARIABLE, 0)) or int(os.environ.get("NODE_RANK") or 0)
 
 
 def print_rank_zero(line: str) -> None:

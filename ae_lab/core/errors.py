@@ -13,6 +13,10 @@ class RunFailed(Exception):
     """A run that had started could not finish; what it had saved is kept. Exit code 1."""
 
 
+class Diverged(RunFailed):
+    """Training has reached numbers that are not finite."""
+
+
 def root_cause(error: BaseException) -> BaseException:
     """Our own error among an error's causes (Hydra wraps what constructors raise), else itself."""
     cause: BaseException | None = error

@@ -3,18 +3,34 @@
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
+from ae_lab.core.errors import UserError, check_choice
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+SHORT_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+# On a CPU Lightning would take bf16 for 16-mixed, and not say so.
+UNSUPPORTED = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
+
 # Pixels of a batch, all channels. Measured on an AVX-512 BF16 CPU, MLP [500, 250, 100]-32 at 784
 # pixels an image: bf16 runs 0.9 times as fast as float32 at batch 8, 1.4 times at 32 and at 128.
 SMALLEST_CPU_BATCH = 32 * 784
 
 
 def resolve_accelerator(name: str) -> str:
-    """'cuda', 'mps' or 'cpu' for Lightning's `accelerator` argument."""
-    if name in ("auto", "gpu"):
-        if CUDAAccelerator.is_available():
-            return "cuda"
-        return "mps" if MPSAccelerator.is_available() else "cpu"
-    return name
+    """'cuda', 'mps' or 'cpu' for Lightning's `accelerator` argument.
+
+    Raises:
+        UserError: this machine does not have it.
+    """
+    available = {"cuda": CUDAAccelerator.is_available(), "mps": MPSAccelerator.is_available()}
+    first = next((kind for kind in available if available[kind]), "cpu")
+    if name == "auto":
+        return first
+    if not available.get(name, name != "gpu" or first != "cpu"):
+        raise UserError(
+            f"trainer.accelerator={name}: torch {torch.__version__} finds no such device on this "
+            "machine; take trainer.accelerator=auto, or cpu"
+        )
+    return first if name == "gpu" else name
 
 
 def has_native_bf16(kind: str) -> bool:
@@ -31,13 +47,24 @@ def has_native_bf16(kind: str) -> bool:
 
 
 def resolve_precision(name: str, accelerator: str, pixels: int) -> str:
-    """Lightning's precision: `auto` is bf16-mixed where native, 16-mixed on other CUDA GPUs,
-    else 32-true; and 32-true on a CPU for batches of so few `pixels` that casting costs more than
-    it saves.
+    """Lightning's precision by its full name. `auto` is bf16-mixed where native, 16-mixed on other
+    CUDA GPUs, else 32-true; and 32-true on a CPU for batches of so few `pixels` that casting costs
+    more than it saves.
+
+    Raises:
+        UserError: the precision is not known, or not for this device.
     """
-    if name != "auto":
-        return str(name)
     kind = resolve_accelerator(accelerator)
-    if has_native_bf16(kind) and (kind == "cuda" or pixels >= SMALLEST_CPU_BATCH):
-        return "bf16-mixed"
-    return "16-mixed" if kind == "cuda" else "32-true"
+    if name == "auto":
+        if has_native_bf16(kind) and (kind == "cuda" or pixels >= SMALLEST_CPU_BATCH):
+            return "bf16-mixed"
+        return "16-mixed" if kind == "cuda" else "32-true"
+    names = {precision: precision for precision in PRECISIONS} | SHORT_PRECISIONS
+    precision = check_choice("trainer.precision", str(name), names)
+    if precision in UNSUPPORTED.get(kind, ()):
+        others = [other for other in PRECISIONS if other not in UNSUPPORTED[kind]]
+        raise UserError(
+            f"trainer.precision={name} does not run on this device ({kind}): take auto, "
+            f"or one of {', '.join(others)}"
+        )
+    return precision

@@ -125,7 +125,8 @@ class TrainLoader:
     `random_flip` mirrors half of them left to right; with `binarize` pixels are drawn, anew too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
-    last batch is shorter, and with several ranks up to world_size - 1 images of it are left out.
+    last batch is shorter, or longer by one image a rank, and with several ranks up to
+    world_size - 1 images of it are left out.
     It has no state: `position()` says which epoch it is and how many batches of it are done, so
     that a run resumes in the middle of one.
 
@@ -159,15 +160,18 @@ class TrainLoader:
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
-        tail = len(self.split) % self.batch_size
-        return len(self.split) // self.batch_size + (tail >= self.world_size)
+        whole, tail = divmod(len(self.split), self.batch_size)
+        # One image a rank has no variance to normalise by: it joins the batch before.
+        least = self.world_size * (2 if whole else 1)
+        return whole + (tail >= least)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, done = self.position()
         order = torch.randperm(len(self.split), generator=generator(self.seed, "shuffle", epoch))
         order = order.to(self.split.images.device)
         for number in range(done, len(self)):
-            index = order[number * self.batch_size : (number + 1) * self.batch_size]
+            end = (number + 1) * self.batch_size if number + 1 < len(self) else None
+            index = order[number * self.batch_size : end]
             share = len(index) // self.world_size
             index = index[self.rank * share : (self.rank + 1) * share]
             self.generator.manual_seed(derive(self.seed, "noise", epoch, number, self.rank))

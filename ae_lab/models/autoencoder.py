@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from ae_lab.core.errors import RunFailed, UserError
+from ae_lab.core.errors import Diverged, UserError
 from ae_lab.core.randomness import derive, reseed
 from ae_lab.data.images import Batch
 from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Encoder
+from ae_lab.models.loss_means import LossMeans
 from ae_lab.models.networks import layers
 from ae_lab.models.objectives import LossTerm, Objective
 
@@ -30,8 +31,9 @@ class Autoencoder(pl.LightningModule):
     `output` names the map to pixels. Without it the objective's likelihood decides, where only one
     fits it, else `default_output`.
 
-    Everything random in training step s is drawn from (seed, "step", s, rank), where s counts the
-    steps of this module and travels in its checkpoints.
+    Everything random in a training step is drawn from (seed, "step", s, rank). `steps` s counts
+    batches, `num_updates` steps of the optimiser: fewer, where gradients of several batches are
+    accumulated. Both travel in checkpoints.
 
     Raises:
         UserError: a part cannot be built as asked.
@@ -70,11 +72,13 @@ class Autoencoder(pl.LightningModule):
         self.metrics = nn.ModuleDict(metrics)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
-        self.steps, self.total_steps = 0, 1
+        self.steps, self.num_updates, self.total_updates = 0, 0, 1
+        self.max_updates: int | None = None  # after which to stop, before the last epoch
         self.num_decoder_inputs = 0  # per image, once known
-        self.sums: dict[str, Tensor] = {}  # of this epoch's losses, on the device
-        self.num_summed = 0  # images in them
-        self.train_means: dict[str, float] = {}
+        self.train_losses, self.eval_losses = LossMeans(), LossMeans()
+        # By their names in logs: of this epoch's last validation, and of the last whole epoch.
+        self.val_means: dict[str, float] = {}
+        self.epoch_means: dict[str, float] = {}
 
     def check_parts(self) -> None:
         """Check that each part gets what it requires from the others.
@@ -158,76 +162,72 @@ class Autoencoder(pl.LightningModule):
 
     @property
     def progress(self) -> float:
-        """The share of all training steps that are done."""
-        return self.steps / self.total_steps
+        """The share of all steps of the optimiser that are done when this one is."""
+        return (self.num_updates + 1) / self.total_updates
 
     # Training
 
     def configure_optimizers(self):
         optimizer = self.make_optimizer(self.parameters())
-        self.total_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps)
+        updates = max(1, int(self.trainer.estimated_stepping_batches))
+        self.total_updates = min(updates, self.max_updates or updates)
+        scheduler = self.make_scheduler(optimizer, total_steps=self.total_updates)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
-        """Clip the gradient's norm; Lightning will not where the optimiser's step is fused."""
-        if gradient_clip_val is not None:
-            if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
-                scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        """Clip gradients; Lightning will not where the optimiser's step is fused."""
+        if gradient_clip_val is None:
+            return
+        if scaler := getattr(self.trainer.precision_plugin, "scaler", None):
+            scaler.unscale_(optimizer)
+        by_value = gradient_clip_algorithm == "value"
+        clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+        clip(self.parameters(), gradient_clip_val)
+
+    def is_last_of_update(self, batch_idx: int) -> bool:
+        """Whether the optimiser steps after this batch, and no gradient is kept for the next."""
+        number, every = batch_idx + 1, self.trainer.accumulate_grad_batches
+        return number % every == 0 or number == self.trainer.num_training_batches
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         reseed(self.device, self.seed, "step", self.steps, self.global_rank)
-        self.steps += 1
         loss, terms = self.objective(self(batch), self)
-        self.add_losses({"loss": loss, **terms}, batch)
+        self.steps += 1
+        self.num_updates += self.is_last_of_update(batch_idx)
+        self.train_losses.add({"loss": loss, **terms}, len(batch.index))
         return loss
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        if self.steps % self.trainer.log_every_n_steps == 0:
+        if self.num_updates == self.max_updates:
+            self.trainer.should_stop = True
+        due = self.num_updates % self.trainer.log_every_n_steps == 0
+        if due and self.is_last_of_update(batch_idx):
             loss = outputs["loss"].item()
             self.check_finite(loss, "loss")
-            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.index))
+            self.log("train/batch_loss", loss, prog_bar=True, batch_size=len(batch.index))
             self.log("lr", self.optimizers().param_groups[0]["lr"])
 
-    def on_train_epoch_start(self) -> None:
-        # An epoch that goes on after an interruption keeps what its first part has added up.
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
-            self.reset_losses()
-
-    def add_losses(self, values: dict[str, Tensor], batch: Batch) -> None:
-        n = len(batch.index)
-        for name, value in values.items():
-            value = value.detach()
-            total = self.sums.get(name)
-            self.sums[name] = value * n if total is None else total.add(value, alpha=n)
-        self.num_summed += n
-
-    def reset_losses(self) -> None:
-        self.sums, self.num_summed = {}, 0
-
-    def mean_losses(self, stage: str) -> dict[str, float]:
-        """This epoch's mean losses over all ranks, by name; the sums start anew."""
-        names = sorted(self.sums)
-        sums = torch.stack([self.sums[name] for name in names]).double()
-        count = torch.tensor([self.num_summed], device=sums.device, dtype=torch.float64)
-        total = self.trainer.strategy.reduce(torch.cat([sums, count]), reduce_op="sum").tolist()
-        self.reset_losses()
-        return {
-            f"{stage}/{name}": value / total[-1] for name, value in zip(names, total, strict=False)
-        }
+    def on_train_epoch_end(self) -> None:
+        means = self.train_losses.compute("train", self.trainer.strategy)
+        for name, value in means.items():
+            self.check_finite(value, name)
+        # Not by self.log, which writes after a checkpoint of this epoch is saved: a run that is
+        # killed in between would go on without these.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(means, step=self.num_updates - 1)
+        self.epoch_means = self.val_means | means
+        self.train_losses, self.val_means = LossMeans(), {}
 
     # Validation and test: in float32, so that metrics do not depend on the training's precision.
     # Metrics look at the mean code's reconstruction, losses at codes drawn alike in every epoch.
 
     def on_validation_epoch_start(self) -> None:
-        # Validation comes at the end of a training epoch, whose sums are complete by now.
-        self.train_means = self.mean_losses("train") if self.num_summed else {}
+        self.eval_losses = LossMeans()
 
     def on_test_epoch_start(self) -> None:
-        self.reset_losses()
+        self.eval_losses = LossMeans()
 
     def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
@@ -238,12 +238,12 @@ class Autoencoder(pl.LightningModule):
             loss, terms = self.objective(sampled, self)
             for metric in self.metrics.values():
                 metric.update(output.reconstruction, output.clean)
-        self.add_losses({"loss": loss, **terms}, batch)
+        self.eval_losses.add({"loss": loss, **terms}, len(batch.index))
         self.num_decoder_inputs = output.num_decoder_inputs
 
     def compute_means(self, stage: str) -> dict[str, float]:
         """The stage's losses and metrics over all images and ranks, by name."""
-        means = self.mean_losses(stage)
+        means = self.eval_losses.compute(stage, self.trainer.strategy)
         for name, metric in self.metrics.items():
             means[f"{stage}/{name}"] = float(metric.compute())
             metric.reset()
@@ -257,9 +257,10 @@ class Autoencoder(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         means = self.compute_means("val")
-        for name, value in {**self.train_means, **means}.items():
+        for name, value in means.items():
             self.check_finite(value, name)
         self.log_dict(means)
+        self.val_means = means
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(
@@ -269,18 +270,21 @@ class Autoencoder(pl.LightningModule):
     def check_finite(self, value: float, name: str) -> None:
         """Stop before a model that has diverged overwrites one that had not."""
         if not isfinite(value):
-            raise RunFailed(
-                f"{name} became {value} in epoch {self.current_epoch}, step {self.steps}: try a "
-                "lower lr, or gradient_clip=1; the last good checkpoint is kept"
-            )
+            where = f"epoch {self.current_epoch}, step {self.num_updates}"
+            raise Diverged(f"{name} became {value} in {where}")
 
     # Checkpoints hold tensors and primitives only
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        progress = {"steps": self.steps, "num_summed": self.num_summed, "sums": self.sums}
-        checkpoint["progress"] = progress
+        checkpoint["progress"] = {
+            "steps": self.steps,
+            "num_updates": self.num_updates,
+            "train_losses": vars(self.train_losses),
+            "val_means": self.val_means,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         progress = checkpoint["progress"]
-        self.steps, self.num_summed = progress["steps"], progress["num_summed"]
-        self.sums = dict(progress["sums"])
+        self.steps, self.num_updates = progress["steps"], progress["num_updates"]
+        self.train_losses = LossMeans(**progress["train_losses"])
+        self.val_means = dict(progress["val_means"])

@@ -9,15 +9,19 @@ from omegaconf import DictConfig
 
 from ae_lab.core.configuration import flatten
 
-PARTS = ("model", "data", "trainer", "early_stopping")
+PARTS = ("model", "data", "trainer", "callbacks", "early_stopping")
 # Keys of these parts that say where, how fast or how visibly a run goes, not what comes out.
 WITHOUT_EFFECT = (
     *("data.source", "model.optimizer.fast_path", "trainer._target_", "trainer.accelerator"),
     *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
     *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.profiler"),
+    *("trainer.enable_autolog_hparams", "trainer.limit_predict_batches", "trainer.plugins"),
+    *("trainer.reload_dataloaders_every_n_epochs", "trainer.use_distributed_sampler"),
+    "callbacks.checkpoint_every",
 )
 # What a person types that is no part of a run's name: these groups' choices, and these keys.
 UNNAMED_CHOICES = ("data", "model", "experiment", "logger", "scale")
+PARENTS = ("extend", "init_from")  # named by the end of the run's name, which tells it
 UNNAMED = (
     *("paths", "figures", "run_metrics", "force", "compile", "fast_path", "checkpoint_seconds"),
     *WITHOUT_EFFECT,
@@ -59,5 +63,6 @@ def run_name(overrides: list[str], choices: dict[str, str], data: str) -> str:
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in UNNAMED_CHOICES and not is_within(key, UNNAMED):
+            value = value.rstrip("/")[-8:] if key in PARENTS else value
             parts.append(value if key in choices else key.rpartition(".")[2] + value)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).strip("_")[:120]

@@ -18,8 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -32,6 +32,7 @@ from ae_lab.core.console import RANK
 from ae_lab.core.errors import RunFailed, UserError
 from ae_lab.core.files import write_json, write_text
 from ae_lab.tracking.identity import digest
+from ae_lab.tracking.lock import lock_folder
 
 FORMAT = 2  # of the configuration in a run's folder; raised when its keys change
 RUN_METRICS = "evaluations/run_metrics.json"
@@ -211,38 +212,14 @@ class Run:
 
     # Writing
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, wait: bool = False) -> AbstractContextManager[None]:
         """Hold the run for this process; ranks above zero go along with rank zero.
 
         Raises:
-            UserError: another process holds it, or the folder cannot be written to.
+            UserError: another process holds it and we do not `wait`, or the folder cannot be
+                written to.
         """
-        if RANK > 0:
-            yield
-            return
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"{self.path} is being trained by another process: wait for it"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path} ({error.strerror}): choose another folder with "
-                "paths.outputs=..."
-            ) from error
-        try:
-            for unfinished in self.path.rglob("*.part"):  # by a process that was killed
-                unfinished.unlink()
-            yield
-        finally:
-            lock.release()
-            left = [path.name for path in self.path.iterdir()]
-            if left == [".lock"]:  # it did not come to a start
-                shutil.rmtree(self.path)
+        return lock_folder(self.path, wait) if RANK == 0 else nullcontext()
 
     def set_status(self, state: str, **more: Any) -> None:
         if RANK == 0:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -95,7 +94,7 @@ def finished_runs(sweeps: Sequence[Sweep]) -> list[Run]:
 def record_outcome(run: Run | None = None, error: str = "") -> None:
     """Write how a job ended to the sweep's file, whichever process runs it."""
     hydra = HydraConfig.get()
-    file = Path(hydra.sweep.dir) / FILE
+    file = configuration.path_from_start(hydra.sweep.dir) / FILE
     outcome = {"overrides": list(hydra.overrides.task), "choices": configuration.choices()}
     outcome |= {"run": os.path.relpath(run.path, file.parent)} if run else {"error": error}
     with FileLock(file.with_name(f".{FILE}.lock")):
@@ -207,7 +206,7 @@ class SweepOverrides:
         """
         more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            config = compose("config", overrides=self.fixed)
+            config = configuration.compose(self.fixed)
             shared = configuration.flatten(config)
             settings = {key: value for key, value in shared.items() if affects_result(key)}
             return digest([settings, self.params | more])
@@ -225,5 +224,5 @@ class SweepOverrides:
         sources = {}
         for name, words in chosen.items():
             with contextlib.suppress(Exception):
-                sources[name] = compose("config", overrides=words).data.source
+                sources[name] = configuration.compose(words).data.source
         return sources

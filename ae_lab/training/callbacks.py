@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 
 from ae_lab.core.files import write_csv
@@ -13,52 +12,87 @@ from ae_lab.core.files import write_csv
 class Checkpoints(Checkpoint):
     """`last.ckpt` every so many seconds and at the end; `best.ckpt` by the module's `monitor`.
 
-    The last holds everything needed to go on, the best the weights alone. Both appear complete
-    or not at all (`AtomicCheckpointIO`). Lightning calls this kind of callback after all others, so
-    that what early stopping has counted is saved too. A best checkpoint may be younger than the
-    last one: a run that resumes comes by that epoch again and writes the same.
+    The last holds everything needed to go on, the best the weights alone: those of the end, where
+    no validation took place. Both appear complete or not at all (`AtomicCheckpointIO`). Lightning
+    calls this kind of callback after all others, so that what early stopping has counted is saved
+    too. A best checkpoint may be younger than the last one: a run that resumes comes by that epoch
+    again and writes the same. One that `extends` another, and starts from its last checkpoint, may
+    stop later than that one did.
     """
 
-    def __init__(self, folder: Path, seconds: float):
-        self.folder, self.seconds = folder, seconds
-        self.best: float | None = None
+    def __init__(self, folder: Path, seconds: float, extends: bool = False):
+        self.folder, self.seconds, self.extends = folder, seconds, extends
+        self.best: float | None = None  # monitored value
         self.saved_at = time.monotonic()
 
     def save(self, trainer: pl.Trainer) -> None:
         module = trainer.lightning_module
         module.check_finite(float(sum(p.detach().sum() for p in module.parameters())), "a weight")
+        for logger in trainer.loggers:
+            logger.save()  # what it has not written yet, a run that goes on from here would lack
         trainer.save_checkpoint(self.folder / "last.ckpt")
         self.saved_at = time.monotonic()
+
+    def save_best(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
 
     @property
     def due(self) -> bool:
         return time.monotonic() - self.saved_at > self.seconds
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        # To save is a collective call, and clocks differ: several processes save between epochs.
-        within = batch_idx + 1 < trainer.num_training_batches and trainer.world_size == 1
-        if within and self.due:
+        if self.due and is_resumable(trainer, batch_idx):
             self.save(trainer)
 
     def on_validation_end(self, trainer, module) -> None:
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics[module.monitor])
-        score = -score if module.monitor_is_better_higher else score
-        if self.best is None or score < self.best:
+        sign = 1 if module.monitor_is_better_higher else -1
+        if self.best is None or sign * score > sign * self.best:
             self.best = score
-            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
+            self.save_best(trainer)
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if last or self.due or trainer.world_size > 1:
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if is_last and self.best is None:
+            self.save_best(trainer)
+        if is_last or self.due or trainer.world_size > 1:
             self.save(trainer)
+
+    def on_save_checkpoint(self, trainer, module, checkpoint: dict) -> None:
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer, module, checkpoint: dict) -> None:
+        if self.extends:  # it stopped by rules that may be others now
+            kept = {k: v for k, v in checkpoint["callbacks"].items() if "EarlyStopping" not in k}
+            checkpoint["callbacks"] = kept
+        else:  # Lightning forgets that a run has stopped before its last epoch, and would train on
+            trainer.should_stop = checkpoint["should_stop"]
 
     def state_dict(self) -> dict:
         return {"best": self.best}
 
     def load_state_dict(self, state: dict) -> None:
         self.best = state["best"]
+
+
+def is_resumable(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a run that resumes after this batch, within an epoch, goes on as if undisturbed.
+
+    Not with gradients half accumulated, nor where a validation follows, or the batch's loss is yet
+    to be logged: Lightning would leave those out. And to save is a collective call, but clocks
+    differ: several processes save between epochs.
+    """
+    every = trainer.log_every_n_steps
+    logs = every > 1 and trainer.global_step % every == 0  # else there would be no moment left
+    number = batch_idx + 1
+    over_epochs = trainer.check_val_every_n_epoch is None  # batches are counted over all of them
+    counted = trainer.fit_loop.total_batch_idx + 1 if over_epochs else number
+    validates = counted % trainer.val_check_batch == 0
+    is_last = number == trainer.num_training_batches
+    updated = trainer.lightning_module.is_last_of_update(batch_idx)
+    return updated and not (validates or logs or is_last) and trainer.world_size == 1
 
 
 class ProgressBar(RichProgressBar):
@@ -74,10 +108,12 @@ class ProgressBar(RichProgressBar):
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
-class History(Callback):
+class History(Checkpoint):
     """`history.csv`: one row an epoch, cut back to the checkpoint that a run resumes from.
 
-    Also the clock: `seconds` of training, validation included, over all of a run's attempts.
+    A row has the epoch's mean training losses, and what its last validation found if it had one.
+    Lightning calls this kind of callback after the module, which computes them. Also the clock:
+    `seconds` of training, validation included, over all of a run's attempts.
     """
 
     def __init__(self, path: Path):
@@ -94,10 +130,8 @@ class History(Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= {k: v for k, v in sorted(scores.items()) if k.startswith("val/")}
-        row |= module.train_means
+        row |= dict(sorted(module.epoch_means.items(), reverse=True))  # validation first
         row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": self.seconds}
         self.rows.append(row)
         if trainer.is_global_zero:

@@ -35,9 +35,10 @@ class ImageLogger(Callback):
             return
         with torch.autocast(module.device.type, enabled=False):
             images = self.image_rows(module, batch)
+        step = module.num_updates - 1  # as scalars are: those of the next update are yet to come
         for logger in trainer.loggers:
             for name, rows in images.items():
-                log_image(logger, name, tile_rows(*rows), trainer.global_step)
+                log_image(logger, name, tile_rows(*rows), step)
 
     def image_rows(self, module, batch: Batch) -> dict[str, Iterable[Tensor]]:
         """Rows of images, by what they show."""

@@ -6,7 +6,6 @@ import traceback
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
@@ -14,17 +13,28 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ae_lab.core import command, configuration
 from ae_lab.core.console import RANK, print_rank_zero, print_table
-from ae_lab.core.errors import RunFailed, UserError, check_int
+from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_cause
 from ae_lab.data import ImageData, ImageSet
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
 from ae_lab.tracking.run import Run
 from ae_lab.tracking.sweeps import in_sweep, record_outcome
-from ae_lab.training import fast_path
-from ae_lab.training.callbacks import History
+from ae_lab.training.callbacks import Checkpoints, History
+from ae_lab.training.continuation import (
+    copy_best,
+    extend_config,
+    load_weights,
+    parent_identity,
+    parent_run,
+)
 from ae_lab.training.loggers import log_result
-from ae_lab.training.trainer import build_trainer, quiet_libraries, resolve_precision
+from ae_lab.training.trainer import (
+    build_trainer,
+    check_arguments,
+    quiet_libraries,
+    resolve_precision,
+)
 
 
 def run_job(config: DictConfig) -> dict[str, float] | None:
@@ -49,23 +59,30 @@ def run_job(config: DictConfig) -> dict[str, float] | None:
 
 
 def train(config: DictConfig) -> Run:
-    """Train one run and test it, or find it done.
+    """Train one run and test it, or find it done. Another process that trains it is waited for in
+    a sweep, whose other jobs wait too.
 
     Raises:
         UserError: the request cannot be carried out; nothing was written.
         RunFailed: the run had started; what it saved is kept.
     """
+    parent = parent_run(config)
+    if config.extend is not None:
+        config = extend_config(config, parent)
     configuration.check_parts(config)
     check_int("epochs", config.epochs)
+    check_arguments(config)
     refuse_several_devices_in_sweep(config.trainer.devices)
     data, model = instantiate(config.data), instantiate(config.model)
-    run, record = find_run(config, data.images, model)
-    with run.lock():
+    if config.init_from is not None:
+        load_weights(model, parent)
+    run, record = find_run(config, data.images, model, parent)
+    with run.lock(wait=in_sweep()):
         if run.done and not config.force:
             note = ", trained with different code (force=true trains again)"
             print_rank_zero(f"done already{note if run.other_code else ''}: {run.path}")
             return run
-        fit(config, run, record, model, data)
+        fit(config, run, record, model, data, parent)
     return run
 
 
@@ -86,18 +103,20 @@ def refuse_several_devices_in_sweep(devices: object) -> None:
         )
 
 
-def find_run(config: DictConfig, images: ImageSet, model: Autoencoder) -> tuple[Run, dict]:
+def find_run(
+    config: DictConfig, images: ImageSet, model: Autoencoder, parent: Run | None
+) -> tuple[Run, dict]:
     """The run this configuration stands for, and what its folder will say of it."""
     precision = resolve_precision(config)
-    choices = configuration.choices()
+    choices = configuration.choices() if config.extend is None else parent.choices
 
     def default_identity() -> dict:
         words = [f"{group}={choice}" for group, choice in choices.items()]
         if HydraConfig.initialized():
             words += configuration.search_path(HydraConfig.get())
-        return identify(compose("config", overrides=words), images.fingerprint, precision)
+        return identify(configuration.compose(words), images.fingerprint, precision)
 
-    identity = identify(config, images.fingerprint, precision)
+    identity = identify(config, images.fingerprint, precision) | parent_identity(config, parent)
     name = run_name(configuration.overrides(), choices, images.name)
     flat = configuration.flatten(config)
     record = {
@@ -110,21 +129,32 @@ def find_run(config: DictConfig, images: ImageSet, model: Autoencoder) -> tuple[
     return find_or_create_run(config.paths.outputs, identity, name, default_identity), record
 
 
-def fit(config: DictConfig, run: Run, record: dict, model: Autoencoder, data: ImageData) -> None:
+def fit(
+    config: DictConfig,
+    run: Run,
+    record: dict,
+    model: Autoencoder,
+    data: ImageData,
+    parent: Run | None,
+) -> None:
     """Train from the last checkpoint or from the start, test the best, write the record."""
     last = None if config.force else run.load_checkpoint(run.last)
-    trainer = build_trainer(config, run, last["global_step"] if last else 0, model)
+    source = run
+    if last is None and config.extend is not None:
+        source, last = parent, parent.load_checkpoint(parent.last)
+    trainer = build_trainer(config, run, last["global_step"] if last else 0, model, source)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     run.begin(config, hydra, record, device=str(trainer.strategy.root_device))
     step = last and last["global_step"]
-    print_rank_zero(f"resumed at step {step}: {run.path}" if last else f"new: {run.path}")
+    verb = "resumed" if source is run else f"extends {source.path}"
+    print_rank_zero(f"{verb} at step {step}: {run.path}" if last else f"new: {run.path}")
+    if source is not run and RANK == 0:
+        copy_best(source, run)
     try:
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
-        if config.fast_path:
-            fast_path.apply(trainer, model)
-        trainer.fit(model, data, ckpt_path=run.last if last else None, weights_only=True)
+        trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
         model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
         trainer.test(model, data, verbose=False)
         finish(trainer, run, model)
@@ -136,19 +166,29 @@ def fit(config: DictConfig, run: Run, record: dict, model: Autoencoder, data: Im
         raise
     except Exception as error:
         why = command.explain_error(error)
+        if isinstance(root_cause(error), Diverged):
+            why += f": {advise_on_divergence(config, run)}"
         run.set_status("failed", error=why, traceback=traceback.format_exc())
         raise RunFailed(f"{run.path} failed: {why}") from error
 
 
+def advise_on_divergence(config: DictConfig, run: Run) -> str:
+    """What a person may do whose run has diverged."""
+    clip = ", or gradient_clip=1" if config.gradient_clip is None else ""
+    kept = "; checkpoints/last.ckpt is from before" if run.last.is_file() else ""
+    return f"try a lower lr than {config.lr:g}{clip}{kept}"
+
+
 def finish(trainer: pl.Trainer, run: Run, model: Autoencoder) -> None:
     """Write the run's numbers to its folder and to the loggers' tables of hyperparameters."""
-    history = next(call for call in trainer.callbacks if isinstance(call, History))
-    monitored = [row[model.monitor] for row in history.rows]
+
+    def the(kind):
+        return next(callback for callback in trainer.callbacks if isinstance(callback, kind))
+
+    history, best = the(History), the(Checkpoints).best
     metrics = {
         **{name: float(value) for name, value in trainer.callback_metrics.items()},
-        f"best/{model.monitor.replace('/', '_')}": (
-            max(monitored) if model.monitor_is_better_higher else min(monitored)
-        ),
+        **({} if best is None else {f"best/{model.monitor.replace('/', '_')}": best}),
         "epochs": len(history.rows),
         "parameters": sum(p.numel() for p in model.parameters()),
         "num_decoder_inputs": model.num_decoder_inputs,

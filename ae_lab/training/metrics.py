@@ -31,7 +31,7 @@ def _window(size: int, device: torch.device) -> Tensor:
     """The band matrix (size - 10, size) whose product is a Gaussian-weighted moving average."""
     offsets = torch.arange(11, device=device, dtype=torch.float32) - 5
     weights = torch.exp(-(offsets**2) / (2 * 1.5**2))
-    band = torch.zeros(size - 10, size, device=device)
+    band = torch.zeros(size - 10, size, device=device, dtype=torch.float32)
     for row in range(size - 10):
         band[row, row : row + 11] = weights / weights.sum()
     return band

@@ -13,14 +13,25 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab.core import hardware
-from ae_lab.core.console import RANK
+from ae_lab.core.console import RANK, RANK_VARIABLE
 from ae_lab.core.errors import UserError, check_float, check_int
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.run import Run
-from ae_lab.training import fast_path
 from ae_lab.training.callbacks import Checkpoints, History, ProgressBar
 from ae_lab.training.checkpoint_io import AtomicCheckpointIO
 from ae_lab.training.image_logger import ImageLogger
+
+# Arguments of Lightning's trainer that a run cannot use, and what to do instead.
+REFUSED = {
+    "logger": "loggers are a group of their own, as in logger=tensorboard",
+    "callbacks": "callbacks are a group of their own, as in callbacks=[ema,checkpoint_every]",
+    "default_root_dir": "paths.outputs says where runs lie",
+    "max_time": "a result must not depend on a machine's speed: set epochs, or +trainer.max_steps",
+    "enable_checkpointing": "a run resumes by its checkpoints; checkpoint_seconds says how often",
+    "overfit_batches": "to see a model overfit, train on few images, as with data.limit=256",
+    "barebones": "it leaves out checkpoints and numbers, which make a run",
+    "model_registry": "checkpoints stay in the run's folder",
+}
 
 
 def quiet_libraries() -> None:
@@ -30,6 +41,7 @@ def quiet_libraries() -> None:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # if one is asked for
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
     torch.set_float32_matmul_precision("high")
@@ -42,8 +54,50 @@ def resolve_precision(config: DictConfig) -> str:
     return hardware.resolve_precision(trainer.precision, trainer.accelerator, pixels)
 
 
-def build_trainer(config: DictConfig, run: Run, step: int, model: Autoencoder) -> pl.Trainer:
-    """The trainer with the run's loggers and callbacks; `step` is where it resumes.
+def check_arguments(config: DictConfig) -> None:
+    """Check the arguments for Lightning's trainer that it, or a run, could not use.
+
+    Raises:
+        UserError: names the one and what to do instead.
+    """
+    given = {name: value for name, value in config.trainer.items() if value is not None}
+    for name in given.keys() & REFUSED.keys():
+        raise UserError(f"trainer.{name} is not for runs: {REFUSED[name]}")
+    if given.get("limit_train_batches") == 0:
+        raise UserError("trainer.limit_train_batches=0 trains nothing: give at least 1")
+    if given.get("max_steps", -1) != -1:
+        check_int("trainer.max_steps", given["max_steps"])
+        for name in given.keys() & {"min_epochs", "min_steps"}:
+            raise UserError(f"trainer.max_steps and trainer.{name} may disagree: give one of them")
+    if given.get("limit_val_batches") == 0 and config.early_stopping is not None:
+        raise UserError("early_stopping needs validation: trainer.limit_val_batches=0 has none")
+    if not isinstance(given.get("val_check_interval", 1), int | float):
+        raise UserError(
+            f"trainer.val_check_interval={given['val_check_interval']} must be a number of batches,"
+            " or a share of an epoch: a result must not depend on a machine's speed"
+        )
+
+
+def check_rank(trainer: pl.Trainer) -> None:
+    """Check that this process is, to Lightning, the one that the environment says it is.
+
+    Raises:
+        UserError: it is not, so that nobody or everybody would write the run's folder.
+    """
+    if (trainer.global_rank > 0) != (RANK > 0):
+        name = RANK_VARIABLE or "NODE_RANK"
+        raise UserError(
+            f"the environment says {name}={os.environ.get(name)}, but this is process "
+            f"{trainer.global_rank} of {trainer.world_size} of the run: `unset {name}` if it is "
+            "left over, or set trainer.devices and trainer.num_nodes to what was started"
+        )
+
+
+def build_trainer(
+    config: DictConfig, run: Run, step: int, model: Autoencoder, source: Run | None = None
+) -> pl.Trainer:
+    """The trainer with the run's loggers and callbacks; it starts at a `step`, from the last
+    checkpoint of the `source` if that is another run.
 
     Raises:
         UserError: the machine does not have what the trainer is asked for.
@@ -54,7 +108,7 @@ def build_trainer(config: DictConfig, run: Run, step: int, model: Autoencoder) -
     callbacks = [
         History(run.path / "history.csv"),
         ImageLogger(),
-        Checkpoints(run.checkpoints, config.checkpoint_seconds),
+        Checkpoints(run.checkpoints, config.checkpoint_seconds, extends=source not in (None, run)),
     ]
     if config.early_stopping is not None:
         patience = check_int("early_stopping", config.early_stopping)
@@ -62,21 +116,29 @@ def build_trainer(config: DictConfig, run: Run, step: int, model: Autoencoder) -
         callbacks.append(EarlyStopping(model.monitor, patience=patience, mode=mode))
     if config.gradient_clip is not None:
         check_float("gradient_clip", config.gradient_clip, exclusive=True)
+    callbacks += instantiate(config.callbacks).values()
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
-    idle = fast_path.NoProfiler() if config.fast_path else None
+    max_steps = config.trainer.get("max_steps")
+    model.max_updates = None if max_steps in (None, -1) else max_steps
     try:
-        return instantiate(
+        trainer = instantiate(
             config.trainer,
+            # The model stops after so many: of a run with max_steps that resumes between two epochs
+            # Lightning would end the first one twice.
+            max_steps=-1,
             precision=resolve_precision(config),
             logger=list(instantiate(config.logger).values()) if RANK == 0 else False,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            profiler=config.trainer.get("profiler") or idle,
+            plugins=[AtomicCheckpointIO(), *instantiate(config.trainer.get("plugins") or [])],
+            default_root_dir=str(run.path),
         )
     except Exception as error:
         if isinstance(
-            error.__cause__, MisconfigurationException | ValueError | ModuleNotFoundError
+            error.__cause__,
+            MisconfigurationException | ValueError | RuntimeError | ModuleNotFoundError,
         ):
             raise UserError(str(error.__cause__)) from error
         raise
+    check_rank(trainer)
+    return trainer

@@ -38,7 +38,6 @@ from torch.utils.data import DataLoader, Dataset
 from ae_lab.core import configuration, hardware
 from ae_lab.data import ImageSet
 from ae_lab.tracking.run import Run
-from ae_lab.training import fast_path
 from ae_lab.training.trainer import build_trainer, quiet_libraries
 
 SIGMA = 0.2
@@ -113,7 +112,6 @@ def measure_framework(
         data, model = instantiate(config.data), instantiate(config.model)
         trainer = build_trainer(config, Run(Path(folder) / "runs" / "speed"), 0, model)
         trainer.callbacks.append(clock)
-        fast_path.apply(trainer, model)  # as in a run
         trainer.fit(model, data)
     rates = {"a": rates_of(clock.seconds, images)}
     return rates | {"b": rates_of(loop_seconds, images)} if with_loop else rates
