@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ae_lab.core.configuration import flatten
-from ae_lab.core.errors import UserError
+from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch, Corruption, ImageData, Split
 from ae_lab.data.images import EvalLoader
@@ -83,12 +83,11 @@ class LoadedRun:
         distribution if it has none.
 
         Raises:
-            UserError: a label that the model does not take, or too few training images.
+            UserError: too few training images.
             NotApplicable: a model whose images need more than a code; the prior of a model that
                 has none.
         """
         self.check_can_generate()
-        self.check_label(label)
         chosen = torch.arange(n) % self.num_classes if label is None else torch.full((n,), label)
         labels, rng = self.one_hot(chosen), generator(seed, "generate")
         sampler = sampler or self.default_sampler()
@@ -118,7 +117,8 @@ class LoadedRun:
             try:
                 sampler.fit(trained[train.labels[:, label] > 0], seed)
             except UserError as error:
-                raise UserError(f"label {label}: {error}") from error
+                name = self.data.images.class_names[label]
+                raise UserError(f"label {name}: {error}") from error
             codes[chosen == label] = sampler.sample(int((chosen == label).sum()), rng)
         return codes
 
@@ -134,16 +134,16 @@ class LoadedRun:
                 "(skip connections, indices, the corrupted image): take body=mlp or body=cnn"
             )
 
-    def check_label(self, label: int | None) -> None:
-        """Check that the model takes a label.
+    def label_number(self, name: str | int) -> int:
+        """The column of a class among the labels, by the name that the data give it.
 
         Raises:
-            UserError: it takes none, or not this one.
+            UserError: the model takes no label, or there is no such class.
         """
-        if label is not None and not self.model.conditional:
-            raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
-        if label is not None and label not in range(self.num_classes):
-            raise UserError(f"label={label} does not exist: give 0 to {self.num_classes - 1}")
+        if not self.model.conditional:
+            raise UserError(f"{self.run.path} is not conditional: leave out label={name}")
+        names = self.data.images.class_names
+        return check_choice("label", str(name), {known: n for n, known in enumerate(names)})
 
 
 def load_run(
