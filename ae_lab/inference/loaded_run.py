@@ -14,6 +14,7 @@ from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch, Corruption, ImageData, Split
 from ae_lab.data.images import EvalLoader
+from ae_lab.data.module import load_data
 from ae_lab.inference.samplers import Normal, Prior, Sampler
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.interfaces import AutoencoderOutput
@@ -41,7 +42,7 @@ class LoadedRun:
 
     @property
     def num_classes(self) -> int:
-        return self.data.split("train").labels.shape[1]
+        return self.data.classes
 
     def one_hot(self, labels: Tensor) -> Tensor:
         """Labels (n,) as the model takes them, (n, K)."""
@@ -158,10 +159,9 @@ def load_run(
     """
     check_done(run)
     config = replace_data(run.config, data, noise)
+    module, model = load_data(config), instantiate(run.config.model)
     check_shapes(run, config)
-    model = instantiate(run.config.model)
     model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
-    module = instantiate(config.data)
     if data is None:
         check_data(run, module)
     return LoadedRun(run, model.eval(), module, config)

@@ -16,6 +16,7 @@ from ae_lab.core import command, configuration
 from ae_lab.core.console import RANK, print_rank_zero, print_table
 from ae_lab.core.errors import RunFailed, UserError, check_int
 from ae_lab.data import ImageData, ImageSet
+from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
@@ -58,7 +59,8 @@ def train(config: DictConfig) -> Run:
     configuration.check_parts(config)
     check_int("epochs", config.epochs)
     refuse_several_devices_in_sweep(config.trainer.devices)
-    data, model = instantiate(config.data), instantiate(config.model)
+    data = load_data(config)
+    model = instantiate(config.model)
     run, record = find_run(config, data.images, model)
     with run.lock():
         if run.done and not config.force:
