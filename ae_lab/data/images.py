@@ -82,6 +82,11 @@ class ImageSet:
                 digest.update(values.contiguous().numpy())
         object.__setattr__(self, "fingerprint", digest.hexdigest())
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any training image has a label: where there are none, all are zero."""
+        return bool(self.train.labels.any())
+
     def limit(self, n: int | None) -> "ImageSet":
         """At most the first n images of each split."""
         if n is None or n >= max(len(getattr(self, name)) for name in SPLITS):

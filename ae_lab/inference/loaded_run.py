@@ -17,6 +17,7 @@ from ae_lab.data.images import EvalLoader
 from ae_lab.data.module import load_data
 from ae_lab.inference.samplers import Normal, Prior, Sampler
 from ae_lab.models.autoencoder import Autoencoder
+from ae_lab.models.conditioning import check_labels, label_settings
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
@@ -160,10 +161,12 @@ def load_run(
     check_done(run)
     config = replace_data(run.config, data, noise)
     module, model = load_data(config), instantiate(run.config.model)
-    check_shapes(run, config)
-    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
     if data is None:
         check_data(run, module)
+    else:
+        check_shapes(run, module, model)
+        check_labels(model, module.images)
+    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
     return LoadedRun(run, model.eval(), module, config)
 
 
@@ -189,19 +192,18 @@ def replace_data(
     return OmegaConf.create({**config, **other})
 
 
-def check_shapes(run: Run, config: DictConfig) -> None:
-    """Check that the images, and the labels where the model takes them, are as in training.
+def check_shapes(run: Run, data: ImageData, model: Autoencoder) -> None:
+    """Check that other images, and the labels where the model takes them, are as in training.
 
     Raises:
         UserError: they are not.
     """
-    own = run.config
-    takes_labels = own.conditional or own.condition_encoder
-    for key in ("shape", "classes") if takes_labels else ("shape",):
-        if config.data[key] != own.data[key]:
+    for key in ("shape", "classes") if label_settings(model) else ("shape",):
+        trained, given = run.config.data[key], getattr(data, key)
+        if given != trained:
             raise UserError(
-                f"data.{key} is {config.data[key]}, but {run.path} was trained with "
-                f"{own.data[key]}: choose other data"
+                f"data.{key} is {given}, but {run.path} was trained with {trained}: choose other "
+                "data"
             )
 
 

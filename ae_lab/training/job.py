@@ -18,6 +18,7 @@ from ae_lab.core.errors import RunFailed, UserError, check_int
 from ae_lab.data import ImageData, ImageSet
 from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
+from ae_lab.models.conditioning import check_labels
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
 from ae_lab.tracking.run import Run
@@ -61,6 +62,7 @@ def train(config: DictConfig) -> Run:
     refuse_several_devices_in_sweep(config.trainer.devices)
     data = load_data(config)
     model = instantiate(config.model)
+    check_labels(model, data.images)
     run, record = find_run(config, data.images, model)
     with run.lock():
         if run.done and not config.force:
