@@ -36,9 +36,10 @@ format: $(INSTALLED)  ## format the code in place
 	$(PY) -m ruff format .
 
 figures: $(INSTALLED)  ## run what is missing of each of EXPERIMENTS at SCALE, draw its figures
-	for name in $(EXPERIMENTS); do \
-	    $(PY) -m ae_lab.train experiment=$$name scale=$(SCALE) && $(PY) -m ae_lab.report $$name || exit 1; \
-	done
+	failed=0; for name in $(EXPERIMENTS); do \
+	    $(PY) -m ae_lab.train experiment=$$name scale=$(SCALE) || failed=1; \
+	    $(PY) -m ae_lab.report $$name || failed=1; \
+	done; exit $$failed
 
 report: $(INSTALLED)  ## the page of all experiments and claims: outputs/report/index.html
 	$(PY) -m ae_lab.report --all

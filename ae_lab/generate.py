@@ -1,6 +1,7 @@
 """Images from codes: random ones, between images, along dimensions.
 
 python -m ae_lab.generate run=outputs/runs/... label=7 n=64 sampler=gmm
+python -m ae_lab.generate run=outputs/runs/... label=cat
 python -m ae_lab.generate run=outputs/runs/... figure=interpolation
 """
 

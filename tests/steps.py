@@ -28,6 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ae_lab.core import configuration
 from ae_lab.core.randomness import reseed
 from ae_lab.data.images import EvalLoader, TrainLoader
+from ae_lab.data.module import load_data
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
 from ae_lab.training.trainer import quiet_libraries
@@ -97,7 +98,7 @@ class Reference:
     def __init__(self, choices: Choices):
         self.accumulation, self.validation, self.stops_early, has_max_steps = choices
         config = configuration.compose(SETTING)
-        self.data, self.model = instantiate(config.data), instantiate(config.model)
+        self.data, self.model = load_data(config), instantiate(config.model)
         updates = EPOCHS * math.ceil(NUM_BATCHES / self.accumulation)
         self.total = min(updates, max_steps(self.accumulation)) if has_max_steps else updates
         self.optimizer = torch.optim.AdamW(

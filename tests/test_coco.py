@@ -282,6 +282,9 @@ def test_the_real_subset(real_coco, tmp_path):
     assert len(test) == len(list((real_coco / "coco" / "val2017").iterdir()))
     assert test.labels.shape[1] == 80
     assert test.labels.sum(0).argmax() == 0  # persons
+    official = json.loads((real_coco / "coco/annotations/instances_val2017.json").read_text())
+    by_id = sorted(official["categories"], key=lambda category: category["id"])
+    assert images.class_names == tuple(category["name"] for category in by_id)
     assert test.labels.float().sum(1).mean() > 2
     assert 60 < test.images.float().mean() < 180
     assert not set(content(train)) & set(content(test))

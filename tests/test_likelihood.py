@@ -64,5 +64,5 @@ def test_a_conditional_denoising_convolutional_vae_trains_on_photographs(run, co
     trained = run("model=cvae", "body=cnn", *words)
     assert trained.config.conditional
     assert {"test/reconstruction", "test/kl", "test/psnr"} <= trained.metrics.keys()
-    result = command("generate", f"run={trained.path}", "label=0", "n=4")
+    result = command("generate", f"run={trained.path}", "label=person", "n=4")
     assert result.returncode == 0, result.stderr

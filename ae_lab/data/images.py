@@ -54,6 +54,7 @@ class Split:
 class ImageSet:
     """A data set with its three splits; tables and figures call it by its title.
 
+    `class_names` are what a person calls the columns of the labels, their numbers unless given.
     `fingerprint` stands for what the splits hold, so that a run is known by its data, not by a
     path. It is computed unless it is given, as sets too large to be read at each start do.
     """
@@ -64,9 +65,12 @@ class ImageSet:
     val: Split
     test: Split
     fingerprint: str = field(default="", compare=False)
+    class_names: tuple[str, ...] = ()
     given: bool = field(default=False, init=False, compare=False)  # the fingerprint was
 
     def __post_init__(self):
+        numbers = map(str, range(self.train.labels.shape[1]))
+        object.__setattr__(self, "class_names", self.class_names or tuple(numbers))
         object.__setattr__(self, "given", bool(self.fingerprint))
         if self.given:
             return
@@ -78,6 +82,11 @@ class ImageSet:
                 digest.update(values.contiguous().numpy())
         object.__setattr__(self, "fingerprint", digest.hexdigest())
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any training image has a label: where there are none, all are zero."""
+        return bool(self.train.labels.any())
+
     def limit(self, n: int | None) -> "ImageSet":
         """At most the first n images of each split."""
         if n is None or n >= max(len(getattr(self, name)) for name in SPLITS):
@@ -85,7 +94,8 @@ class ImageSet:
         splits = (getattr(self, name).first(n) for name in SPLITS)
         digest = blake2b(f"{self.fingerprint}, first {n}".encode(), digest_size=8).hexdigest()
         title = f"{self.title}, first {n:,} of each split"
-        return ImageSet(self.name, title, *splits, digest if self.given else "")
+        fingerprint = digest if self.given else ""
+        return ImageSet(self.name, title, *splits, fingerprint, self.class_names)
 
 
 def to_pixels(images: Tensor) -> Tensor:

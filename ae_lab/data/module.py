@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.data.corruptions import Corruption
@@ -15,7 +17,8 @@ EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation 
 class ImageData(pl.LightningDataModule):
     """A data set and its noise; each split lives on the training device as one uint8 tensor.
 
-    `batch_size` counts over all devices. `limit` caps each split at its first images.
+    `shape` (C, H, W) and `classes` are what the images and labels must have; None is what they
+    have. `batch_size` counts over all devices. `limit` caps each split at its first images.
     `random_shift` moves training images by up to so many pixels, which keeps large codes from
     memorising them; `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn
     with its gray level as the probability: anew at every step in training, once for all in
@@ -23,15 +26,15 @@ class ImageData(pl.LightningDataModule):
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
-            shape or are smaller than SSIM's window.
+            shape or number of classes, or are smaller than SSIM's window.
     """
 
     def __init__(
         self,
         source: ImageSet,
         noise: Corruption,
-        shape: Sequence[int],
-        classes: int,
+        shape: Sequence[int] | None = None,
+        classes: int | None = None,
         batch_size: int = 128,
         seed: int = 0,
         limit: int | None = None,
@@ -45,14 +48,13 @@ class ImageData(pl.LightningDataModule):
         self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
         self.random_flip, self.binarize = random_flip, binarize
         self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
-        actual = (*self.images.train.images.shape[1:], self.images.train.labels.shape[1])
-        if actual != (*shape, classes):
-            raise UserError(
-                f"{source.title} is {actual} (channels, height, width, classes), "
-                f"but data.shape and data.classes say {(*shape, classes)}"
-            )
-        if min(shape[1:]) < LEAST_SIDE:
-            raise UserError(f"images of {shape[1]}×{shape[2]} are too small: SSIM needs 11×11")
+        self.shape = list(self.images.train.images.shape[1:])
+        self.classes = self.images.train.labels.shape[1]
+        check_stated("data.shape", shape and list(shape), self.shape, source.title)
+        check_stated("data.classes", classes, self.classes, source.title)
+        _, height, width = self.shape
+        if min(height, width) < LEAST_SIDE:
+            raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
         self.loaders: dict[str, EvalLoader] = {}
 
     def split(self, name: str) -> Split:
@@ -107,3 +109,26 @@ class ImageData(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device, dataloader_idx: int) -> Batch:
         return batch  # it was made there
+
+
+def check_stated(name: str, stated: object, actual: object, title: str) -> None:
+    """Check that a setting, if it is given at all, says what the data are.
+
+    Raises:
+        UserError: it does not.
+    """
+    if stated is not None and stated != actual:
+        raise UserError(f"{name}={stated} does not fit {title}: set {name}={actual}")
+
+
+def load_data(config: DictConfig) -> ImageData:
+    """The data of a configuration, whose `data.shape` and `data.classes` then say what they are.
+
+    The model is built from the same configuration, and so comes to know what a folder holds.
+
+    Raises:
+        UserError: the data cannot be had, or are not as the configuration says.
+    """
+    data = instantiate(config.data)
+    config.data.shape, config.data.classes = data.shape, data.classes
+    return data

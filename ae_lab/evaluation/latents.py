@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ae_lab.core.errors import check_choice, check_int
+from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.data.images import to_pixels
 from ae_lab.evaluation.evaluator import Evaluation
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
@@ -26,7 +26,7 @@ class LatentEvaluator:
     figure shows the codes of test images in two dimensions, by `projection`: pca or tsne.
 
     Raises:
-        UserError: an unknown projection, or n is below 50.
+        UserError: an unknown projection, n is below 50, or test images are too few.
         NotApplicable: images have several labels each, or none.
     """
 
@@ -40,6 +40,11 @@ class LatentEvaluator:
         train, test = (loaded.data.split(name).first(self.n) for name in ("train", "test"))
         if not train.has_single_labels:
             raise NotApplicable(f"{images.title} has no single label per image to predict")
+        if len(test) <= 2 * NUM_NEIGHBOURS:
+            raise UserError(
+                f"{images.title} has {len(test)} test images, and evaluator=latents needs more "
+                f"than {2 * NUM_NEIGHBOURS}"
+            )
         labels = [split.labels.argmax(1).numpy() for split in (train, test)]
         pixels = [to_pixels(split.images).flatten(1).numpy() for split in (train, test)]
         codes = [loaded.encode_split(split).flatten(1).numpy() for split in (train, test)]

@@ -24,14 +24,14 @@ def generate(config: DictConfig) -> Path:
         UserError: no run is named, or it cannot do what is asked.
     """
     configuration.check_parts(config)
+    loaded = load_run(run_from_path(config.run))
     request = FigureRequest(
         n=check_int("n", config.n),
         columns=check_int("columns", config.columns),
-        label=config.label,
+        label=None if config.label is None else loaded.label_number(config.label),
         sampler=config.sampler and instantiate(config.sampler),
         seed=check_int("seed", config.seed, minimum=0),
     )
-    loaded = load_run(run_from_path(config.run))
     figure = instantiate(config.figure)(loaded, request)
     file = save_png(tile_rows(*figure.images), target_file(config, loaded.run))
     arrays = file.with_suffix(".npz")

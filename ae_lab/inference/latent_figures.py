@@ -18,7 +18,10 @@ from ae_lab.models.latent_grid import latent_grid
 
 @dataclass(frozen=True)
 class FigureRequest:
-    """How many images in how many columns, of which label, with which sampler and seed."""
+    """How many images in how many columns, of which label, with which sampler and seed.
+
+    `label` is a column of the labels; `LoadedRun.label_number` knows the one of a class's name.
+    """
 
     n: int
     columns: int
@@ -95,7 +98,7 @@ def draw_latent_grid(
     Each axis goes from their quantile `quantile` to 1 - `quantile`; the second points upwards.
 
     Raises:
-        UserError: quantile is not below 0.5, or a label that the model does not take.
+        UserError: quantile is not below 0.5.
         NotApplicable: the code has not two dimensions, or does not make images alone.
     """
     loaded.check_can_generate()
@@ -105,7 +108,6 @@ def draw_latent_grid(
             f"figure=latent_grid needs a code of 2 dimensions, and {loaded.run.path} has "
             f"{loaded.model.bottleneck.shape[0]}: train with latent=2, or take figure=traversal"
         )
-    loaded.check_label(request.label)
     trained = loaded.encode_split(loaded.data.split("train"))
     rows = max(1, request.n // request.columns)
     codes = latent_grid(trained, rows, request.columns, quantile)

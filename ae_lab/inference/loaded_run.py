@@ -10,12 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ae_lab.core.configuration import flatten
-from ae_lab.core.errors import UserError
+from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch, Corruption, ImageData, Split
 from ae_lab.data.images import EvalLoader
+from ae_lab.data.module import load_data
 from ae_lab.inference.samplers import Normal, Prior, Sampler
 from ae_lab.models.autoencoder import Autoencoder
+from ae_lab.models.conditioning import check_labels, label_settings
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
@@ -41,7 +43,7 @@ class LoadedRun:
 
     @property
     def num_classes(self) -> int:
-        return self.data.split("train").labels.shape[1]
+        return self.data.classes
 
     def one_hot(self, labels: Tensor) -> Tensor:
         """Labels (n,) as the model takes them, (n, K)."""
@@ -83,12 +85,11 @@ class LoadedRun:
         distribution if it has none.
 
         Raises:
-            UserError: a label that the model does not take, or too few training images.
+            UserError: too few training images.
             NotApplicable: a model whose images need more than a code; the prior of a model that
                 has none.
         """
         self.check_can_generate()
-        self.check_label(label)
         chosen = torch.arange(n) % self.num_classes if label is None else torch.full((n,), label)
         labels, rng = self.one_hot(chosen), generator(seed, "generate")
         sampler = sampler or self.default_sampler()
@@ -118,7 +119,8 @@ class LoadedRun:
             try:
                 sampler.fit(trained[train.labels[:, label] > 0], seed)
             except UserError as error:
-                raise UserError(f"label {label}: {error}") from error
+                name = self.data.images.class_names[label]
+                raise UserError(f"label {name}: {error}") from error
             codes[chosen == label] = sampler.sample(int((chosen == label).sum()), rng)
         return codes
 
@@ -134,16 +136,16 @@ class LoadedRun:
                 "(skip connections, indices, the corrupted image): take body=mlp or body=cnn"
             )
 
-    def check_label(self, label: int | None) -> None:
-        """Check that the model takes a label.
+    def label_number(self, name: str | int) -> int:
+        """The column of a class among the labels, by the name that the data give it.
 
         Raises:
-            UserError: it takes none, or not this one.
+            UserError: the model takes no label, or there is no such class.
         """
-        if label is not None and not self.model.conditional:
-            raise UserError(f"{self.run.path} is not conditional: leave out label={label}")
-        if label is not None and label not in range(self.num_classes):
-            raise UserError(f"label={label} does not exist: give 0 to {self.num_classes - 1}")
+        if not self.model.conditional:
+            raise UserError(f"{self.run.path} is not conditional: leave out label={name}")
+        names = self.data.images.class_names
+        return check_choice("label", str(name), {known: n for n, known in enumerate(names)})
 
 
 def load_run(
@@ -158,12 +160,13 @@ def load_run(
     """
     check_done(run)
     config = replace_data(run.config, data, noise)
-    check_shapes(run, config)
-    model = instantiate(run.config.model)
-    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
-    module = instantiate(config.data)
+    module, model = load_data(config), instantiate(run.config.model)
     if data is None:
         check_data(run, module)
+    else:
+        check_shapes(run, module, model)
+        check_labels(model, module.images)
+    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
     return LoadedRun(run, model.eval(), module, config)
 
 
@@ -189,19 +192,18 @@ def replace_data(
     return OmegaConf.create({**config, **other})
 
 
-def check_shapes(run: Run, config: DictConfig) -> None:
-    """Check that the images, and the labels where the model takes them, are as in training.
+def check_shapes(run: Run, data: ImageData, model: Autoencoder) -> None:
+    """Check that other images, and the labels where the model takes them, are as in training.
 
     Raises:
         UserError: they are not.
     """
-    own = run.config
-    takes_labels = own.conditional or own.condition_encoder
-    for key in ("shape", "classes") if takes_labels else ("shape",):
-        if config.data[key] != own.data[key]:
+    for key in ("shape", "classes") if label_settings(model) else ("shape",):
+        trained, given = run.config.data[key], getattr(data, key)
+        if given != trained:
             raise UserError(
-                f"data.{key} is {config.data[key]}, but {run.path} was trained with "
-                f"{own.data[key]}: choose other data"
+                f"data.{key} is {given}, but {run.path} was trained with {trained}: choose other "
+                "data"
             )
 
 

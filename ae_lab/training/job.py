@@ -15,7 +15,9 @@ from ae_lab.core import command, configuration
 from ae_lab.core.console import RANK, print_rank_zero, print_table
 from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_cause
 from ae_lab.data import ImageData, ImageSet
+from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
+from ae_lab.models.conditioning import check_labels
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
 from ae_lab.tracking.run import Run
@@ -73,7 +75,9 @@ def train(config: DictConfig) -> Run:
     check_int("epochs", config.epochs)
     check_arguments(config)
     refuse_several_devices_in_sweep(config.trainer.devices)
-    data, model = instantiate(config.data), instantiate(config.model)
+    data = load_data(config)
+    model = instantiate(config.model)
+    check_labels(model, data.images)
     if config.init_from is not None:
         load_weights(model, parent)
     run, record = find_run(config, data.images, model, parent)

@@ -22,6 +22,7 @@ import torch
 from hydra.utils import instantiate
 
 from ae_lab.core import configuration
+from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.run import Run
 from ae_lab.training.trainer import build_trainer, quiet_libraries
@@ -73,7 +74,7 @@ def time_steps(*setting: str, pairs: int) -> np.ndarray:
         overrides = ["data=mnist5k", *setting, f"epochs={2 * pairs + 1}", f"paths.outputs={folder}"]
         overrides += ["trainer.enable_progress_bar=false", "checkpoint_seconds=1e6", "logger=none"]
         config = configuration.compose(overrides)
-        data, model = instantiate(config.data), instantiate(config.model)
+        data, model = load_data(config), instantiate(config.model)
         trainer = build_trainer(config, Run(Path(folder) / "runs" / "speed"), 0, model)
         clock = StepClock(between=switch)
         trainer.callbacks.append(clock)

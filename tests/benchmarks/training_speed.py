@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ae_lab.core import configuration, hardware
 from ae_lab.data import ImageSet
+from ae_lab.data.module import load_data
 from ae_lab.tracking.run import Run
 from ae_lab.training.trainer import build_trainer, quiet_libraries
 
@@ -109,7 +110,7 @@ def measure_framework(
         overrides = [f"data={images.name}", f"batch_size={batch}", "depth=3", f"latent={LATENT}"]
         overrides += [f"noise={'gaussian' if noise else 'none'}", f"epochs={epochs}"]
         config = configuration.compose([*overrides, f"paths.outputs={folder}"])
-        data, model = instantiate(config.data), instantiate(config.model)
+        data, model = load_data(config), instantiate(config.model)
         trainer = build_trainer(config, Run(Path(folder) / "runs" / "speed"), 0, model)
         trainer.callbacks.append(clock)
         trainer.fit(model, data)

@@ -18,11 +18,15 @@ from ae_lab.data.images import ImageSet
 from ae_lab.data.preparation.cache import Listing, Listings, prepare
 from ae_lab.data.preparation.files import scan, source_key
 from ae_lab.data.sources.availability import is_available_or_warn
-from ae_lab.data.sources.coco_files import FOLDERS, annotation_file, find_or_download
+from ae_lab.data.sources.coco_files import (
+    CATEGORIES,
+    FOLDERS,
+    annotation_file,
+    find_or_download,
+)
 from ae_lab.data.sources.mnist import SPLIT_SEED
 from ae_lab.data.sources.photos import embedded_photos
 
-CATEGORIES = 80
 CHOICE = "AE_LAB_AUTO_PHOTOGRAPHS"  # what data=auto64 chose
 OFFICIAL = 118_287  # images of train2017
 VALIDATION = 0.05  # of train2017; val2017 is the test set
@@ -154,7 +158,13 @@ def coco(
     count = prepared.about["splits"]["train"] + prepared.about["splits"]["val"]
     title = f"COCO {kind}" if count == OFFICIAL else f"COCO subset ({count:,} images) {kind}"
     name = f"coco{size}{'_gray' if gray else ''}"
-    return ImageSet(name, title, **prepared.splits, fingerprint=prepared.fingerprint)
+    return ImageSet(
+        name,
+        title,
+        **prepared.splits,
+        fingerprint=prepared.fingerprint,
+        class_names=CATEGORIES,
+    )
 
 
 def coco_or_embedded(
@@ -176,5 +186,5 @@ def coco_or_embedded(
     return (
         coco(folder, cache, size, gray, download)
         if there
-        else embedded_photos(size, gray, CATEGORIES)
+        else embedded_photos(size, gray, len(CATEGORIES))
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ae_lab.core.errors import UserError, check_int
+from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data.images import ImageSet
 from ae_lab.data.preparation.cache import Listing, prepare
@@ -16,35 +16,74 @@ from ae_lab.data.sources.mnist import SPLIT_SEED
 
 HELD_OUT = 0.05  # for validation, and as much for the test
 LEAST = 3  # images: one for each split
-
-
-def split_files(names: list[str]) -> dict[str, Listing]:
-    """A folder's files split 90 / 5 / 5 %, by one permutation of the sorted names."""
-    order = torch.randperm(len(names), generator=generator(SPLIT_SEED, "folder")).tolist()
-    held = max(1, round(HELD_OUT * len(names)))
-    parts = {"train": order[2 * held :], "val": order[:held], "test": order[held : 2 * held]}
-    return {
-        part: Listing([names[place] for place in places], np.zeros((len(places), 1), np.uint8))
-        for part, places in parts.items()
-    }
+RULE = "data.source.labels=folders makes classes of the sub-folders directly under data.source.path"
 
 
 @remembered
-def image_folder(path: str | None, cache: str, size: int = 64) -> ImageSet:
-    """The images under a folder as RGB squares of `size` pixels, made once and kept in `cache`.
+def image_folder(
+    path: str | None, cache: str, size: int = 64, labels: str | None = None, gray: bool = False
+) -> ImageSet:
+    """The images under a folder as squares of `size` pixels, made once and kept in `cache`.
 
-    Which of them are for validation and test is fixed by their names. There are no labels: the
-    only class is zero throughout.
+    They are RGB, or luma (Pillow's "L") if `gray`. With `labels="folders"` the sub-folders directly
+    under `path` are the classes, in the order of their names, and labels are one-hot. Without
+    labels the only class is zero throughout. Which images are for validation and test is fixed by
+    their names.
 
     Raises:
-        UserError: no path is given, there is no such folder, or it has too few images.
+        UserError: no path is given, there is no such folder, it has too few images, or its
+            sub-folders are no classes.
+    """
+    check_int("data.source.size", size)
+    if labels is not None:
+        check_choice("data.source.labels", labels, {"folders": None})
+    root = find_folder(path)
+    files = find_images(root)
+    classes = find_classes(root, list(files)) if labels else []
+    kind = f"{size}×{size}{' gray' if gray else ''}"
+    # What is not set stays out of the key: folders prepared before these settings keep theirs.
+    settings = {name: value for name, value in {"labels": labels, "gray": gray}.items() if value}
+    prepared = prepare(
+        Path(cache).expanduser(),
+        source_key(files, data="folder", size=size, **settings),
+        f"{root.name} {kind}",
+        root,
+        lambda: (split_files(sorted(files), classes), find_small_classes(list(files), classes)),
+        size,
+        gray,
+    )
+    counts = [f"{sum(prepared.about['splits'].values()):,} images"]
+    counts += [f"{len(classes):,} classes"] if classes else []
+    title = f"{root.name} ({', '.join(counts)}) {kind}"
+    return ImageSet(
+        root.name,
+        title,
+        **prepared.splits,
+        fingerprint=prepared.fingerprint,
+        class_names=tuple(classes),
+    )
+
+
+def find_folder(path: str | None) -> Path:
+    """The folder that a person names.
+
+    Raises:
+        UserError: none is named, or there is no such folder.
     """
     if not path:
         raise UserError("data=folder needs a folder of images: data.source.path=/some/folder")
-    check_int("data.source.size", size)
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise UserError(f"data.source.path={path} is not a folder")
+    return root
+
+
+def find_images(root: Path) -> dict[str, tuple[int, int]]:
+    """The files under a folder that are named as images, as `scan` has them.
+
+    Raises:
+        UserError: they are too few.
+    """
     Image.init()  # Pillow then knows all its formats
     kinds = Image.registered_extensions()
     files = {
@@ -55,14 +94,86 @@ def image_folder(path: str | None, cache: str, size: int = 64) -> ImageSet:
             f"{root} has {len(files)} images (files named .jpg, .png, ...), below {LEAST}: "
             "each split needs one"
         )
-    kind = f"{size}×{size}"
-    prepared = prepare(
-        Path(cache).expanduser(),
-        source_key(files, data="folder", size=size),
-        f"{root.name} {kind}",
-        root,
-        lambda: (split_files(sorted(files)), []),
-        size,
-    )
-    title = f"{root.name} ({sum(prepared.about['splits'].values()):,} images) {kind}"
-    return ImageSet(root.name, title, **prepared.splits, fingerprint=prepared.fingerprint)
+    return files
+
+
+def class_of(name: str) -> str:
+    """The sub-folder directly under the root in which a file lies; empty where it is in none.
+
+    >>> class_of("cat/indoors/1.png"), class_of("1.png")
+    ('cat', '')
+    """
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def find_classes(root: Path, names: list[str]) -> list[str]:
+    """The sub-folders directly under `root` that hold the files `names`, sorted.
+
+    Raises:
+        UserError: files lie in none of them, they are fewer than two, or none has an image for
+            each split.
+    """
+    members = group_by_class(names)
+    if outside := members.get(""):
+        raise UserError(
+            f"{root} has {len(outside):,} images outside of its sub-folders, e.g. {min(outside)}: "
+            f"{RULE}, so move each image into that of its class"
+        )
+    if len(members) < 2:
+        raise UserError(
+            f"{root} has images in one sub-folder only, {min(members)}: {RULE}, and needs two"
+        )
+    if max(map(len, members.values())) < LEAST:
+        raise UserError(
+            f"no sub-folder of {root} has {LEAST} images, one for each split: add some, or leave "
+            "out data.source.labels"
+        )
+    return sorted(members)
+
+
+def find_small_classes(names: list[str], classes: list[str]) -> list[str]:
+    """A line on classes with too few images for each split to have one, if there are any."""
+    members = group_by_class(names)
+    small = [name for name in classes if len(members[name]) < LEAST]
+    what = f"classes have fewer than {LEAST} images, which are all for training"
+    return [f"{len(small):,} {what}, e.g. {small[0]}"] if small else []
+
+
+def group_by_class(names: list[str]) -> dict[str, list[str]]:
+    """Files by the sub-folder they lie in, in their order."""
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(class_of(name), []).append(name)
+    return members
+
+
+def split_files(names: list[str], classes: list[str]) -> dict[str, Listing]:
+    """A folder's files split 90 / 5 / 5 %, each class for itself if there are any.
+
+    One permutation of the sorted names gives the order. The first files of a class are for
+    validation, the next ones for the test, at least one of each where three are there. Within a
+    split files keep that order, so that the first n of them are a random sample.
+    """
+    order = torch.randperm(len(names), generator=generator(SPLIT_SEED, "folder")).tolist()
+    shuffled = [names[place] for place in order]
+    groups = group_by_class(shuffled).values() if classes else [shuffled]
+    split_of = {}
+    for members in groups:
+        held = min(max(1, round(HELD_OUT * len(members))), (len(members) - 1) // 2)
+        split_of |= dict.fromkeys(members, "train")
+        split_of |= dict.fromkeys(members[:held], "val")
+        split_of |= dict.fromkeys(members[held : 2 * held], "test")
+    files = {
+        split: [name for name in shuffled if split_of[name] == split]
+        for split in ("train", "val", "test")
+    }
+    return {split: Listing(part, label_files(part, classes)) for split, part in files.items()}
+
+
+def label_files(names: list[str], classes: list[str]) -> np.ndarray:
+    """Labels (N, K) of files, uint8, one-hot; zeros (N, 1) if there are no classes."""
+    labels = np.zeros((len(names), max(1, len(classes))), np.uint8)
+    if classes:
+        column = {name: number for number, name in enumerate(classes)}
+        labels[np.arange(len(names)), [column[class_of(name)] for name in names]] = 1
+    return labels

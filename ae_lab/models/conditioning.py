@@ -1,0 +1,30 @@
+"""Where labels enter a model, and data that have none."""
+
+from ae_lab.core.errors import UserError
+from ae_lab.data.images import ImageSet
+from ae_lab.models.autoencoder import Autoencoder
+
+
+def label_settings(model: Autoencoder) -> list[str]:
+    """The settings by which a model takes labels; none where it takes none."""
+    settings = {
+        "conditional=true": model.conditional,
+        "condition_encoder=true": model.condition_encoder,
+        # Bottlenecks from outside the package need not have a prior of the label.
+        "model.bottleneck.prior=label": getattr(model.bottleneck, "prior_head", None) is not None,
+    }
+    return [text for text, is_set in settings.items() if is_set]
+
+
+def check_labels(model: Autoencoder, images: ImageSet) -> None:
+    """Check that images have labels where a model takes them.
+
+    Raises:
+        UserError: they have none.
+    """
+    settings = label_settings(model)
+    if settings and not images.has_labels:
+        raise UserError(
+            f"{images.title} has no labels for {' and '.join(settings)}: with data=folder set "
+            "data.source.labels=folders (its sub-folders are the classes), else choose data=mnist"
+        )
