@@ -4,6 +4,8 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,20 +79,40 @@ def command(main, monkeypatch, capfd):
 
 
 @pytest.fixture
-def process(tmp_path):
+def process(processes):
     """The same in a process of its own, which takes some ten seconds to start."""
 
-    def _process(module: str, *words: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", f"ae_lab.{module}", *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def _process(module: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        [done] = processes(module, (words, environment))
+        return done
 
     return _process
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Several of them at once: `processes("train", (words, environment), ...)`."""
+
+    def _processes(
+        module: str, *starts: tuple[Sequence[str], dict[str, str]]
+    ) -> list[subprocess.CompletedProcess]:
+        def run_one(start) -> subprocess.CompletedProcess:
+            words, environment = start
+            return subprocess.run(
+                [sys.executable, "-m", f"ae_lab.{module}", *words],
+                cwd=tmp_path,
+                env=os.environ
+                | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+                | environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(run_one, starts))
+
+    return _processes
 
 
 @pytest.fixture(scope="session")

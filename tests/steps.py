@@ -184,19 +184,19 @@ class Reference:
         return self
 
 
-def train_in_child(choices: Choices, outputs: Path, phase: str | None) -> tuple[int, Run]:
-    """Train in a forked process, which dies in a phase; its exit code, and the run."""
+def train_in_child(words: list[str], outputs: Path, phase: str | None) -> tuple[int, Run]:
+    """Train in a forked process, which dies in a phase; its exit code, and the newest run."""
 
     def work() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         Kill.phase = phase
-        train(configuration.compose([*overrides(choices), f"paths.outputs={outputs}"]))
+        train(configuration.compose([*words, f"paths.outputs={outputs}"]))
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join()
-    [path] = outputs.glob("runs/*")
-    return child.exitcode, Run(path)
+    newest = max(outputs.glob("runs/*"), key=lambda path: path.stat().st_ctime)
+    return child.exitcode, Run(newest)
 
 
 def results(run: Run) -> dict[str, object]:
@@ -210,7 +210,7 @@ def results(run: Run) -> dict[str, object]:
             tag: [(event.step, event.value) for event in events.Scalars(tag)]
             for tag in events.Tags()["scalars"]
         },
-        "tensors": {k: v.tolist() for k, v in load_tensors(run.path.parents[1]).items()},
+        "tensors": {k: v.tolist() for k, v in load_tensors(run).items()},
     }
 
 
@@ -233,17 +233,24 @@ def compare_with_reference(choices: Choices, run: Run) -> None:
 
 def check(choices: Choices, folder: Path, phases: Sequence[str] = PHASES) -> Iterator[str]:
     """Check one setting; names each phase in which a kill did come."""
-    code, undisturbed = train_in_child(choices, folder / "undisturbed", None)
+    code, undisturbed = train_in_child(overrides(choices), folder / "undisturbed", None)
     assert code == 0
     compare_with_reference(choices, undisturbed)
+    yield from check_kills(overrides(choices), undisturbed, folder, phases)
+
+
+def check_kills(
+    words: list[str], undisturbed: Run, folder: Path, phases: Sequence[str]
+) -> Iterator[str]:
+    """Check that a run that is killed and resumed leaves what an undisturbed one does."""
     expected = results(undisturbed)
     for phase in phases:
         outputs = folder / phase.replace(" ", "_")
-        code, run = train_in_child(choices, outputs, phase)
+        code, run = train_in_child(words, outputs, phase)
         if code == 0:  # it has no such phase
             continue
         assert code == -signal.SIGKILL
-        code, run = train_in_child(choices, outputs, None)
+        code, run = train_in_child(words, outputs, None)
         assert code == 0
         actual = results(run)
         for name, value in expected.items():

@@ -184,7 +184,7 @@ def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path):
         assert run.state == "interrupted"
     assert start(killed).wait() == 0
     [one], [two] = find_runs(undisturbed), find_runs(killed)
-    expected, actual = load_tensors(undisturbed), load_tensors(killed)
+    expected, actual = load_tensors(one), load_tensors(two)
     assert expected.keys() == actual.keys()
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in one.history]

@@ -126,6 +126,20 @@ ERRORS = {
     "seed=-1": "seed must be an integer >= 0, got -1",
     "trainer.accelerator=abacus": "abacus",
     "paths.outputs=/proc/nowhere": "cannot write to /proc/nowhere",
+    "trainer.accelerator=cuda": "finds no such device on this machine; take",
+    "trainer.precision=16-mixed": "does not run on this device (cpu): take auto, or one of 32-true",
+    "trainer.precision=fp32": "trainer.precision=fp32 is not known",
+    "trainer.fast_dev_run=true": "arguments of Lightning's trainer are added as +trainer.",
+    "trainer.max_epoch=3": "did you mean 'trainer.max_epochs'?",
+    "hydra/launcher=joblib": "not installed: pip install hydra-joblib-launcher",
+    "callbacks=emma": "callbacks=emma is not known: did you mean 'ema'?",
+    "norm=batch batch_size=1": "batch normalisation needs two images",
+    "extend=nowhere epochs=2": "extend=nowhere is not a finished run",
+    "+trainer.limit_train_batches=0": "trains nothing",
+    "+trainer.limit_val_batches=0 early_stopping=2": "early_stopping needs validation",
+    "+trainer.val_check_interval='00:01:00'": "must be a number of batches, or a share of an epoch",
+    "+trainer.max_steps=0": "trainer.max_steps must be an integer >= 1",
+    "+trainer.max_steps=9 +trainer.min_epochs=2": "may disagree: give one of them",
 }
 
 

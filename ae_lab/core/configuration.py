@@ -1,5 +1,6 @@
 """The configuration: where its files are, composing it, and keys that it does not have."""
 
+import difflib
 import inspect
 import os
 import sys
@@ -55,6 +56,11 @@ RENAMED = {
     "picture/edit": "figure=label_swap",
     "figure/plane": "figure=latent_grid",
     "figure/edit": "figure=label_swap",
+}
+# Hydra's own plugins, each a package to install.
+PLUGINS = {
+    "hydra/launcher": ("basic", "joblib", "ray", "rq", "submitit"),
+    "hydra/sweeper": ("ax", "basic", "nevergrad", "optuna"),
 }
 RENAMED_FOLDERS = {
     "preset/line": "cnn_ablation",
@@ -177,9 +183,12 @@ def explain_unknown(name: str, config_name: str) -> str:
         new = RENAMED[name]
         return f"'{name.replace('/', '=')}' is called '{new}' now"
     group, _, choice = name.rpartition("/")
-    if group in ("hydra/launcher", "hydra/sweeper"):
-        plugin = f"hydra-{choice.partition('_')[0]}-{group.rpartition('/')[2]}"
-        return f"{group}={choice} is not installed: pip install {plugin}, if Hydra has such a one"
+    if group in PLUGINS:
+        plugin = choice.partition("_")[0]
+        if plugin not in PLUGINS[group]:
+            return f"{group}={choice} is not known: {suggest(plugin, PLUGINS[group])}"
+        package = f"hydra-{plugin}-{group.rpartition('/')[2]}"
+        return f"{group}={choice} is not installed: pip install {package}"
     if group in RENAMED_FOLDERS:
         unit = "db" if group == "preset/level" else ""
         new = f"preset={RENAMED_FOLDERS[group]}/{choice}{unit}"
@@ -193,10 +202,9 @@ def explain_unknown(name: str, config_name: str) -> str:
         return f"{name} needs {' or '.join(options)}"
     keys = known_keys(sys.argv[1:], config_name)
     siblings = [key for key in keys if key.rpartition(".")[0] == parent]
-    cure = suggest(name, siblings or keys)
-    if parent == "trainer":
-        cure += f" Any other argument of Lightning's trainer needs a plus sign: +{name}=..."
-    return f"there is no key '{name}': {cure}"
+    if parent == "trainer" and not difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
+        return f"{name} is not set yet: arguments of Lightning's trainer are added as +{name}=..."
+    return f"there is no key '{name}': {suggest(name, siblings or keys)}"
 
 
 def known_keys(overrides: Iterable[str], config_name: str) -> list[str]:

@@ -36,11 +36,15 @@ def run_from_path(path: str | None) -> Run:
 
 
 def find_or_create_run(
-    outputs: str | Path, identity: dict[str, Any], name: str, defaults: Callable[[], dict[str, Any]]
+    outputs: str | Path,
+    identity: dict[str, Any],
+    name: str,
+    defaults: Callable[[dict[str, str]], dict[str, Any]],
 ) -> Run:
     """The run of this identity: the one that exists, else a new one, of which nothing is written.
 
-    A run made before a key existed is the same run if the key now has its default value.
+    A run made before a key existed is the same run if the key now has its default value, which
+    `defaults` gives for the run's choices of groups.
     """
     root, key = Path(outputs) / "runs", digest(identity)
     for path in sorted(root.glob(f"*-{key}")):
@@ -49,7 +53,7 @@ def find_or_create_run(
         old = run.record.get("identity", {})
         new = identity.keys() - old.keys()
         if run.record.get("format") == FORMAT and identity == old | {k: identity[k] for k in new}:
-            usual = defaults() if new else {}
+            usual = defaults(run.choices) if new else {}
             if all(k in usual and identity[k] == usual[k] for k in new):
                 if new:  # that it groups with runs made since
                     write_json(run.path / "run.json", run.record | {"identity": identity})

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 
 from ae_lab.core.files import write_csv
+from ae_lab.training.checkpoint_io import WEIGHTS_ALONE
 
 
 class Checkpoints(Checkpoint):
@@ -34,7 +35,9 @@ class Checkpoints(Checkpoint):
         self.saved_at = time.monotonic()
 
     def save_best(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
+        # Lightning's own weights_only would leave out what callbacks do, and save other weights
+        # than the moving average that was validated.
+        trainer.save_checkpoint(self.folder / "best.ckpt", storage_options=WEIGHTS_ALONE)
 
     @property
     def due(self) -> bool:

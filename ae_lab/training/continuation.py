@@ -41,7 +41,10 @@ def extend_config(config: DictConfig, parent: Run) -> DictConfig:
     Raises:
         UserError: that would change more than when the run ends.
     """
-    typed = [word for word in configuration.overrides() if not word.startswith("hydra.")]
+    if not (typed := configuration.overrides()):
+        raise UserError(
+            "extend is for commands: from Python, extend_config cannot see what changes"
+        )
     groups = configuration.groups_of("config")
     for word in typed:
         if (key := word.lstrip("+~").partition("=")[0]) in groups:

@@ -114,7 +114,7 @@ def find_run(
     precision = resolve_precision(config)
     choices = configuration.choices() if config.extend is None else parent.choices
 
-    def default_identity() -> dict:
+    def default_identity(choices: dict[str, str]) -> dict:
         words = [f"{group}={choice}" for group, choice in choices.items()]
         if HydraConfig.initialized():
             words += configuration.search_path(HydraConfig.get())

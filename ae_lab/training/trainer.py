@@ -141,4 +141,10 @@ def build_trainer(
             raise UserError(str(error.__cause__)) from error
         raise
     check_rank(trainer)
+    has_norm = any(isinstance(part, torch.nn.BatchNorm1d) for part in model.modules())
+    if has_norm and config.batch_size < 2 * trainer.world_size:
+        raise UserError(
+            f"batch_size={config.batch_size}: batch normalisation needs two images on each of "
+            f"{trainer.world_size} devices; raise it, or take norm=layer"
+        )
     return trainer

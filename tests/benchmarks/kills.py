@@ -17,6 +17,9 @@ from pathlib import Path
 
 import torch
 
+from ae_lab.tracking.registry import find_runs
+from ae_lab.tracking.run import Run
+
 COMMAND = [
     *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "noise=gaussian", "dropout=0.1"),
     *("latent=5", "epochs=12", "checkpoint_seconds=0.1", "trainer.enable_progress_bar=false"),
@@ -29,7 +32,7 @@ def start(outputs: Path) -> subprocess.Popen:
     return subprocess.Popen([*COMMAND, f"paths.outputs={outputs}"], env=environment, **quiet)
 
 
-def load_tensors(outputs: Path) -> dict[str, torch.Tensor]:
+def load_tensors(run: Run) -> dict[str, torch.Tensor]:
     """All tensors of both checkpoints, last and best, those of the optimiser too, by their path."""
     tensors = {}
 
@@ -43,9 +46,14 @@ def load_tensors(outputs: Path) -> dict[str, torch.Tensor]:
             for index, value in enumerate(node):
                 collect(value, f"{path}/{index}")
 
-    for file in outputs.glob("runs/*/checkpoints/*.ckpt"):
+    for file in (run.last, run.best):
         collect(torch.load(file, weights_only=True), file.name)
     return tensors
+
+
+def only_run(outputs: Path) -> Run:
+    [run] = find_runs(outputs)
+    return run
 
 
 def kill(process: subprocess.Popen, outputs: Path, rng: random.Random, saving: bool) -> str:
@@ -82,14 +90,14 @@ def main() -> None:
         undisturbed = Path(folder) / "undisturbed"
         if start(undisturbed).wait():
             sys.exit("the undisturbed run failed")
-        expected = load_tensors(undisturbed)
+        expected = load_tensors(only_run(undisturbed))
         print(f"undisturbed: {len(expected)} tensors")
         for number in range(arguments.kills):
             rng = random.Random(arguments.seed * 1000 + number)
             outputs = Path(folder) / f"kill{number}"
             moment = kill(start(outputs), outputs, rng, saving=number % 3 == 0)
             code = start(outputs).wait()
-            tensors = load_tensors(outputs)
+            tensors = load_tensors(only_run(outputs))
             same = tensors.keys() == expected.keys() and all(
                 torch.equal(tensors[name], expected[name]) for name in expected
             )

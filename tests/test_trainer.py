@@ -1,0 +1,298 @@
+"""Arguments of Lightning's trainer, precisions, ranks, callbacks, runs that begin with others."""
+
+import inspect
+import socket
+from typing import ClassVar
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from ae_lab.core import configuration
+from ae_lab.core.errors import UserError
+from ae_lab.core.hardware import PRECISIONS
+from ae_lab.data.corruptions import Corruption
+from ae_lab.data.images import Split, TrainLoader
+from ae_lab.tracking.identity import WITHOUT_EFFECT
+from ae_lab.tracking.registry import find_runs
+from ae_lab.training.job import train
+from ae_lab.training.trainer import REFUSED, build_trainer
+from tests.steps import SETTING, check_kills, results, train_in_child
+from tests.test_train import TINY
+
+# Arguments that reach Lightning, each with a value and what the trainer then says of it.
+USED = {
+    "fast_dev_run": (1, lambda t: t.fast_dev_run == 1),
+    "max_epochs": (7, lambda t: t.max_epochs == 7),
+    "min_epochs": (3, lambda t: t.min_epochs == 3),
+    "max_steps": (9, lambda t: t.max_steps == -1),  # the model stops: see test_steps
+    "min_steps": (5, lambda t: t.min_steps == 5),
+    "limit_train_batches": (3, lambda t: t.limit_train_batches == 3),
+    "limit_val_batches": (4, lambda t: t.limit_val_batches == 4),
+    "limit_test_batches": (5, lambda t: t.limit_test_batches == 5),
+    "val_check_interval": (0.25, lambda t: t.val_check_interval == 0.25),
+    "check_val_every_n_epoch": (3, lambda t: t.check_val_every_n_epoch == 3),
+    "num_sanity_val_steps": (2, lambda t: t.num_sanity_val_steps == 2),
+    "accumulate_grad_batches": (2, lambda t: t.accumulate_grad_batches == 2),
+    "gradient_clip_val": (0.5, lambda t: t.gradient_clip_val == 0.5),
+    "gradient_clip_algorithm": ("value", lambda t: t.gradient_clip_algorithm == "value"),
+    "deterministic": (True, lambda t: torch.are_deterministic_algorithms_enabled()),
+    "benchmark": (True, lambda t: torch.backends.cudnn.benchmark),
+    "inference_mode": (False, lambda t: t.test_loop.inference_mode is False),
+    "detect_anomaly": (True, lambda t: t._detect_anomaly),
+    "sync_batchnorm": (True, lambda t: t._accelerator_connector._layer_sync is not None),
+    "precision": ("64-true", lambda t: t.precision == "64-true"),
+}
+
+
+def test_every_argument_of_the_trainer_is_used_refused_or_without_effect():
+    arguments = inspect.signature(pl.Trainer.__init__).parameters.keys() - {"self"}
+    without = {name.removeprefix("trainer.") for name in WITHOUT_EFFECT if "trainer." in name}
+    groups = [set(USED), set(REFUSED), without & arguments]
+    assert set().union(*groups) == arguments
+    assert sum(map(len, groups)) == len(arguments)  # each in one of them
+
+
+@pytest.mark.parametrize("name", USED)
+def test_arguments_reach_lightning(name, tmp_path):
+    value, holds = USED[name]
+    config = configuration.compose([f"++trainer.{name}={value}"])
+    try:
+        from hydra.utils import instantiate
+
+        from ae_lab.data.module import load_data
+        from ae_lab.tracking.run import Run
+
+        load_data(config)
+        model = instantiate(config.model)
+        assert holds(build_trainer(config, Run(tmp_path), 0, model))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = False
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_arguments_that_runs_cannot_use_are_refused(name, run, tmp_path):
+    with pytest.raises(UserError, match=f"trainer.{name} is not for runs: "):
+        run("latent=3", f"+trainer.{name}=1")
+    assert not find_runs(tmp_path / "outputs")
+
+
+def test_arguments_without_effect_leave_the_run_the_same(run):
+    usual = run("latent=3")
+    words = ["+trainer.use_distributed_sampler=false", "+trainer.limit_predict_batches=1"]
+    words += ["+trainer.reload_dataloaders_every_n_epochs=1", "callbacks=checkpoint_every"]
+    again = run("latent=3", *words, "force=true")
+    assert again.path == usual.path
+    assert again.metrics["test/mse"] == usual.metrics["test/mse"]
+    assert (again.checkpoints / "epoch=0.ckpt").is_file()
+
+
+def test_a_profiler_prints_its_table(run, caplog):
+    run("latent=3", "+trainer.profiler=simple")
+    assert "FIT Profiler Report" in caplog.text  # pytest has the log's handler
+
+
+@pytest.mark.parametrize("by", ["norm", "value"])
+def test_gradients_are_clipped_as_asked(run, by):
+    clipped = run(
+        *("latent=3", "gradient_clip=1e-4", f"+trainer.gradient_clip_algorithm={by}"),
+        "+callbacks.gradients._target_=tests.test_trainer.LargestGradient",
+    )
+    assert clipped.done
+    largest, norm = LargestGradient.seen
+    assert (largest if by == "value" else norm) == pytest.approx(1e-4, rel=1e-3)
+    assert by == "norm" or norm > 1e-3
+
+
+class LargestGradient(pl.Callback):
+    """The largest gradient of a step, and the norm of all."""
+
+    seen = (0.0, 0.0)
+
+    def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        if gradients:
+            every = torch.cat([g.flatten() for g in gradients])
+            LargestGradient.seen = (float(every.abs().max()), float(every.norm()))
+
+
+def test_precisions_do_not_touch_each_other_in_one_process(run):
+    supported = [name for name in PRECISIONS if name not in ("16-mixed", "16-true")]
+    words = ["latent=3", "norm=batch", "conditional=true"]
+    alone = {p: run(*words, f"trainer.precision={p}").metrics for p in supported}
+    for precision in (*reversed(supported), *supported):
+        again = run(*words, f"trainer.precision={precision}", "force=true").metrics
+        assert {k: v for k, v in again.items() if k != "seconds"} == {
+            k: v for k, v in alone[precision].items() if k != "seconds"
+        }
+    close = [alone[p]["test/mse"] for p in supported]
+    assert close == pytest.approx([close[0]] * len(close), rel=0.05)
+    assert run(*words, "trainer.precision=32").path == run(*words, "trainer.precision=32-true").path
+
+
+def test_a_left_over_rank_is_named(process, tmp_path):
+    done = process("train", *TINY, RANK="1")
+    assert done.returncode == 2
+    [line] = done.stderr.strip().splitlines()
+    assert "RANK=1" in line
+    assert "`unset RANK` if it is left over" in line
+    assert not list((tmp_path / "outputs").glob("runs/*"))
+
+
+def test_two_processes_of_srun_train_one_run(command, processes, tmp_path):
+    words = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
+    assert command("train", *words, "paths.outputs=alone").returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
+    shared |= {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NODEID": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words += ["paths.outputs=both", "trainer.accelerator=cpu", "trainer.devices=2"]
+    ranks = ({"SLURM_PROCID": str(n), "SLURM_LOCALID": str(n)} for n in range(2))
+    done = processes("train", *((words, shared | rank) for rank in ranks))
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert [one.stdout.count("new:") for one in done] == [1, 0]
+    [one], [two] = find_runs(tmp_path / "alone"), find_runs(tmp_path / "both")
+    assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
+
+
+def test_equal_sweeps_at_once_train_each_job_once(processes, tmp_path):
+    words = ["-m", "latent=2,3,4", *TINY]
+    done = processes("train", (words, {}), (words, {}))
+    assert [one.returncode for one in done] == [0, 0], done[0].stdout + done[1].stdout
+    assert sum(one.stdout.count("new:") for one in done) == 3
+    assert sum(one.stdout.count("done already") for one in done) == 3
+    assert all(run.done for run in find_runs(tmp_path / "outputs"))
+
+
+def test_a_sweep_that_changes_folder_keeps_its_table_and_exit_code(command, tmp_path):
+    done = command("train", "-m", "latent=0,2", *TINY, "hydra.job.chdir=true")
+    assert done.returncode == 1
+    assert "1 of 2 jobs failed" in done.stdout
+    [run] = find_runs(tmp_path / "outputs")
+    assert run.done
+    assert run.name in done.stdout
+
+
+def test_train_is_a_function_that_may_be_called_again(tmp_path, capsys):
+    words = [*TINY, f"paths.outputs={tmp_path}"]
+    first = train(configuration.compose([*words, "latent=2"]))
+    again = train(configuration.compose([*words, "latent=2"]))
+    other = train(configuration.compose([*words, "latent=3"]))
+    assert first.path == again.path != other.path
+    assert capsys.readouterr().out.count("done already") == 1
+
+
+class Weights(pl.Callback):
+    """The first layer's weights after each step."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.seen.append(next(module.encoder.parameters()).detach().clone())
+
+
+def test_the_moving_average_is_what_is_saved_and_tested(run):
+    words = ["latent=3", "hidden=[16]", "batch_size=64", "callbacks=ema", "callbacks.ema.decay=0.8"]
+    Weights.seen.clear()
+    averaged = run(*words, "+callbacks.weights._target_=tests.test_trainer.Weights", "lr=0.01")
+    expected = Weights.seen[0]
+    for weights in Weights.seen[1:]:
+        expected = 0.8 * expected + 0.2 * weights
+    best = torch.load(averaged.best, weights_only=True)["state_dict"]
+    name = next(name for name in best if name.startswith("encoder"))
+    torch.testing.assert_close(best[name], expected)
+    assert not torch.equal(best[name], Weights.seen[-1])
+    plain = run("latent=3", "hidden=[16]", "batch_size=64", "lr=0.01")
+    assert averaged.path != plain.path
+
+
+def test_a_killed_run_with_a_moving_average_ends_the_same(tmp_path):
+    words = [*SETTING, "callbacks=ema", "callbacks.ema.decay=0.9"]
+    code, undisturbed = train_in_child(words, tmp_path / "undisturbed", None)
+    assert code == 0
+    phases = ["training", "between fit and test"]
+    assert list(check_kills(words, undisturbed, tmp_path, phases)) == phases
+
+
+@pytest.mark.parametrize(("count", "world"), [(257, 1), (256, 1), (258, 2), (259, 2), (1, 1)])
+def test_no_batch_of_one_image_is_left(count, world):
+    split = Split(torch.zeros(count, 1, 11, 11, dtype=torch.uint8), torch.zeros(count, 1))
+    seen = []
+    for rank in range(world):
+        loader = TrainLoader(split, Corruption(), 64, 0, lambda: (0, 0), rank, world)
+        batches = [batch.index for batch in loader]
+        assert len(batches) == len(loader)
+        assert count == 1 or min(map(len, batches)) > 1
+        seen += torch.cat(batches).tolist()
+    assert len(seen) == len(set(seen)) == count - count % world
+
+
+def test_batch_normalisation_trains_with_one_image_over(run):
+    assert run("latent=3", "norm=batch", "data.limit=129").done
+
+
+def test_a_finished_run_goes_on(command, tmp_path):
+    words = ["latent=3", *TINY, "epochs=2", "early_stopping=3", "checkpoint_seconds=0"]
+    assert command("train", *words, "scheduler=constant").returncode == 0
+    [parent] = find_runs(tmp_path / "outputs")
+    done = command("train", f"extend={parent.path}", "epochs=4")
+    assert done.returncode == 0, done.stderr
+    assert f"extends {parent.path} at step {parent.history[-1]['step']:.0f}" in done.stdout
+    [child] = [run for run in find_runs(tmp_path / "outputs") if run.path != parent.path]
+    assert [row["epoch"] for row in child.history] == [0, 1, 2, 3]
+    assert child.history[:2] == parent.history
+    assert child.settings["extend"] == str(parent.path)
+    assert parent.path.name[-8:] in child.name
+    assert child.name in command("runs").stdout
+    # What goes on is the run itself: as if it had been asked for four epochs from the start.
+    assert command("train", *words, "scheduler=constant", "epochs=4").returncode == 0
+    found = {run.path: run for run in find_runs(tmp_path / "outputs")}
+    [whole] = [found[path] for path in found.keys() - {parent.path, child.path}]
+    assert child.metrics["test/mse"] == whole.metrics["test/mse"]
+    refused = command("train", f"extend={parent.path}", "latent=4")
+    assert "goes on with the run's settings, and model." in refused.stderr
+    refused = command("train", f"extend={parent.path}", "model=vae")
+    assert "keeps the run's model: leave out model=vae" in refused.stderr
+
+
+def test_a_run_starts_from_the_weights_of_another_and_survives_a_kill(run, tmp_path):
+    words = [word for word in SETTING if "epochs" not in word]
+    parent = run(*SETTING, "epochs=2", f"paths.outputs={tmp_path / 'parent'}")
+    words += ["epochs=2", f"init_from={parent.path}", "lr=1e-9"]
+    code, child = train_in_child(words, tmp_path / "child", None)
+    assert code == 0
+    before, after = (torch.load(r.best, weights_only=True)["state_dict"] for r in (parent, child))
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], atol=1e-5, rtol=1e-3)
+    assert list(check_kills(words, child, tmp_path, ["training"])) == ["training"]
+    with pytest.raises(UserError, match="has weights of another model"):
+        run(*SETTING, f"init_from={parent.path}", "latent=5")
+
+
+def test_an_extended_run_survives_a_kill(command, tmp_path, monkeypatch):
+    kill = "+callbacks.kill._target_=tests.test_trainer.Stop"
+    words = ["latent=3", *TINY, "batch_size=32", "epochs=1", "checkpoint_seconds=0", kill]
+    assert command("train", *words).returncode == 0
+    [parent] = find_runs(tmp_path / "outputs")
+    longer = ["train", f"extend={parent.path}", "epochs=3"]
+    assert command(*longer, "paths.outputs=undisturbed").returncode == 0
+    monkeypatch.setattr(Stop, "at", 11)
+    assert command(*longer, "paths.outputs=killed").returncode == 1
+    monkeypatch.undo()
+    resumed = command(*longer, "paths.outputs=killed")
+    assert "resumed at step 10" in resumed.stdout
+    [one], [two] = find_runs(tmp_path / "undisturbed"), find_runs(tmp_path / "killed")
+    assert results(one) == results(two)
+
+
+class Stop(pl.Callback):
+    """Breaks off at a step, as a fault in training would."""
+
+    at: int | None = None
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if module.steps == self.at:
+            raise RuntimeError("broken off")
