@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ae_lab.core.errors import check_choice
+from ae_lab.core.errors import UserError, check_choice
 from ae_lab.data import ImageData
 from ae_lab.evaluation.classical import METHODS
 from ae_lab.evaluation.denoisers import denoise, tune_strength
@@ -23,10 +23,24 @@ MAX_IMAGES = 1000  # test images whose gradients are compared
 NUM_TUNING_IMAGES = 16  # validation images on which a denoiser's strength is chosen
 
 
+def rows_with(run: Run, *keys: str) -> list[dict[str, float]]:
+    """The epochs in which numbers were computed: not all, where not each is validated.
+
+    Raises:
+        UserError: there are none.
+    """
+    rows = [row for row in run.history if row.keys() >= set(keys)]
+    if not rows:
+        raise UserError(
+            f"{run.path} has no {' and '.join(keys)}: it was trained without validation"
+        )
+    return rows
+
+
 def final_over_best(run: Run, key: str = "val/mse") -> float:
     """A metric's last value over its lowest one of all epochs: 1 where the last epoch is the
     best."""
-    values = [row[key] for row in run.history]
+    values = [row[key] for row in rows_with(run, key)]
     return values[-1] / min(values)
 
 
@@ -35,7 +49,7 @@ def val_train_loss_ratio(run: Run) -> float:
 
     The training loss is the mean over the epoch's changing weights, a little above the last.
     """
-    last = run.history[-1]
+    last = rows_with(run, "val/loss", "train/loss")[-1]
     return last["val/loss"] / last["train/loss"]
 
 
@@ -43,7 +57,7 @@ def epochs_to_threshold(run: Run, value: float, key: str = "val/mse") -> float:
     """Epochs until a metric falls to `value`, interpolated between two epochs on a straight line
     of its logarithm; 1 if the first epoch reaches it, one more than there were if none does."""
     before = None
-    for row in run.history:
+    for row in rows_with(run, key):
         if row[key] <= value:
             if before is None:
                 return 1.0
@@ -55,8 +69,9 @@ def epochs_to_threshold(run: Run, value: float, key: str = "val/mse") -> float:
 
 def epochs_to_converge(run: Run, tolerance: float = 0.05, key: str = "val/mse") -> float:
     """The first epoch from which on a metric stays below (1 + tolerance) times its lowest value."""
-    lowest = min(row[key] for row in run.history)
-    above = [row["epoch"] + 1 for row in run.history if row[key] > (1 + tolerance) * lowest]
+    rows = rows_with(run, key)
+    lowest = min(row[key] for row in rows)
+    above = [row["epoch"] + 1 for row in rows if row[key] > (1 + tolerance) * lowest]
     return max(above, default=0) + 1
 
 

@@ -70,8 +70,11 @@ def check_figures(experiment: Experiment) -> None:
         UserError: none has.
     """
     settings = {key for run in experiment.runs for key in run.settings}
-    rows = [row for run in experiment.runs for row in (run.metrics, *run.history[:1])]
-    numbers = settings.union(experiment.run_metrics, *rows)
+    rows = [row for run in experiment.runs for row in (run.metrics, *run.history)]
+    # Of a run that is not validated, or not tested, there is nothing to draw: no mistake.
+    metrics = {name for run in experiment.runs for name in run.metric_directions}
+    possible = {f"{stage}/{name}" for stage in ("val", "test") for name in metrics}
+    numbers = settings.union(possible, experiment.run_metrics, *rows)
     for entry, key in product(experiment.figures, (*SETTINGS, *NUMBERS)):
         value, known = entry.get(key), settings if key in SETTINGS else numbers
         names = [value] if isinstance(value, str) else value

@@ -30,7 +30,7 @@ from ae_lab.training.continuation import (
     parent_identity,
     parent_run,
 )
-from ae_lab.training.loggers import log_result
+from ae_lab.training.loggers import log_charts, log_result
 from ae_lab.training.trainer import (
     build_trainer,
     check_arguments,
@@ -154,6 +154,8 @@ def fit(
     print_rank_zero(f"{verb} at step {step}: {run.path}" if last else f"new: {run.path}")
     if source is not run and RANK == 0:
         copy_best(source, run)
+    for logger in trainer.loggers:
+        log_charts(logger)
     try:
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):

@@ -23,6 +23,12 @@ def log_image(logger: Logger, name: str, image: Tensor, step: int) -> None:
         logger.experiment.log_image(logger.run_id, image.permute(1, 2, 0).numpy(), file)
 
 
+def log_charts(logger: Logger) -> None:
+    """Tell TensorBoard which curves share a chart."""
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_custom_scalars(CHARTS)
+
+
 def log_result(
     logger: Logger, settings: dict[str, object], metrics: dict[str, float], step: int
 ) -> None:
@@ -41,7 +47,6 @@ def log_result(
     if isinstance(logger, TensorBoardLogger):
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         logger.log_hyperparams(chosen, tested, step=step)
-        logger.experiment.add_custom_scalars(CHARTS)
     else:
         logger.log_hyperparams(chosen)
         logger.log_metrics(metrics, step=step)
