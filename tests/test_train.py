@@ -270,24 +270,6 @@ def test_compiled_training_gives_the_same_model_to_rounding(run):
         torch.testing.assert_close(before[name], after[name], rtol=1e-3, atol=1e-4)
 
 
-def test_two_processes_train_as_one(command, process, tmp_path):
-    """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
-    overrides = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
-    alone = command("train", *overrides, "paths.outputs=alone")
-    assert alone.returncode == 0, alone.stderr
-    both = process("train", *overrides, "paths.outputs=both", "trainer.accelerator=cpu",
-                   "trainer.devices=2")  # fmt: skip
-    assert both.returncode == 0, both.stderr
-    [one], [two] = find_runs(tmp_path / "alone"), find_runs(tmp_path / "both")
-    assert one.name == two.name
-    assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
-    assert both.stdout.count("new:") == 1
-    refused = command("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
-                      "trainer.devices=2")  # fmt: skip
-    assert refused.returncode == 1
-    assert "without -m" in refused.stdout
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, None), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_is_marked_and_says_how_to_resume(sent, code, tmp_path):
     # A suite that runs in a shell's background was told to ignore the signal, and so would the run.

@@ -140,6 +140,24 @@ def test_a_left_over_rank_is_named(process, tmp_path):
     assert not list((tmp_path / "outputs").glob("runs/*"))
 
 
+def test_two_processes_train_as_one(command, process, tmp_path):
+    """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
+    overrides = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
+    alone = command("train", *overrides, "paths.outputs=alone")
+    assert alone.returncode == 0, alone.stderr
+    both = process("train", *overrides, "paths.outputs=both", "trainer.accelerator=cpu",
+                   "trainer.devices=2")  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    [one], [two] = find_runs(tmp_path / "alone"), find_runs(tmp_path / "both")
+    assert one.name == two.name
+    assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
+    assert both.stdout.count("new:") == 1
+    refused = command("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
+                      "trainer.devices=2")  # fmt: skip
+    assert refused.returncode == 1
+    assert "without -m" in refused.stdout
+
+
 def test_two_processes_of_srun_train_one_run(command, processes, tmp_path):
     words = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
     assert command("train", *words, "paths.outputs=alone").returncode == 0
