@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ae_lab.core import configuration
+from ae_lab.core import configuration, validation
 from ae_lab.core.errors import UserError
 from ae_lab.data.images import Batch
 from ae_lab.reporting import experiments
@@ -30,7 +30,7 @@ def compose(*overrides: str):
 
 def check(settings) -> None:
     configuration.check_top_level(settings, "config")
-    configuration.check_parts(settings)
+    validation.check_parts(settings)
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -1,5 +1,6 @@
 """Commands: a Hydra application whose errors are one line and an exit code."""
 
+import logging
 import os
 import re
 import sys
@@ -8,11 +9,13 @@ from collections.abc import Callable
 from functools import wraps
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ae_lab.core import configuration
+from ae_lab.core import configuration, validation
 from ae_lab.core.errors import RunFailed, UserError, root_cause
 
 _launched = "config"  # the name of the configuration that this process's command line is about
@@ -32,10 +35,15 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     def guarded(config: DictConfig) -> None:
         # Here, before Hydra adds lines of its own and before a task imports torch.
         exit_on_error(configuration.check_top_level, config, config_name)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:  # there it is the job that fails
+            exit_on_error(validation.check_options, config, config_name)
         for name, path in config.get("paths", {}).items():
             config.paths[name] = str(configuration.path_from_start(path))
         exit_on_error(task, config)
 
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    logging.getLogger("hydra").setLevel(logging.CRITICAL)  # it also raises what it logs
+    exit_on_error(configuration.check_choices, sys.argv[1:], config_name)
     options = {"config_path": str(configuration.CONF), "config_name": config_name}
     exit_on_error(hydra.main(version_base="1.3", **options)(guarded))
 
@@ -65,6 +73,10 @@ def explain_error(error: BaseException) -> str:
         return text
     if missing := re.search(r"Could not (?:find|override|load) '([^']+)'", text):
         return configuration.explain_unknown(missing[1], _launched)
+    if missing := re.search(r"Missing key (\S+)|Key '(\S+)' is not in struct", text):
+        return f"the configuration lacks '{missing[1] or missing[2]}': leave out what takes it away"
+    if "Config group override must be a string" in text:
+        return "a word of the command line names no key: write key=value, as in latent=5"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return text
     return f"{type(error).__name__}: {text}"

@@ -1,7 +1,6 @@
 """The configuration: where its files are, composing it, and keys that it does not have."""
 
 import difflib
-import inspect
 import os
 import sys
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object, to_absolute_path
+from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core.errors import UserError, suggest
@@ -119,6 +118,29 @@ def groups_of(config_name: str) -> list[str]:
     return [name for name in names if not name.startswith("override ")]
 
 
+def choices_of(group: str) -> list[str]:
+    """The choices of a group, those in folders as folder/choice."""
+    files = sorted((CONF / group).rglob("*.yaml"))
+    names = [str(file.relative_to(CONF / group).with_suffix("")) for file in files]
+    return [name for name in names if not name.startswith("shared/")]
+
+
+def check_choices(words: Iterable[str], config_name: str) -> None:
+    """Check that a group that is named is given a choice, for which Hydra's own error says too
+    little.
+
+    Raises:
+        UserError: a word gives null, a number or an empty list.
+    """
+    for word in words:
+        group, equals, choice = word.lstrip("+").partition("=")
+        if equals and group in groups_of(config_name):
+            is_name = choice.strip("[]'\" ") and not choice.replace(".", "").isdigit()
+            if not is_name or choice == "null":
+                available = ", ".join(choices_of(group))
+                raise UserError(f"{word} is no choice: choose from: {available}")
+
+
 def describe(config_name: str) -> str:
     """What `--help` says of a configuration: its groups with their choices, and its file."""
     lines = []
@@ -151,60 +173,45 @@ def check_top_level(config: DictConfig, config_name: str) -> None:
             raise UserError(explain_unknown(key, config_name))
 
 
-def check_parts(config: DictConfig) -> None:
-    """Refuse keys that no parameter of a part's class has (Hydra accepts `+model.typo=1`).
-
-    Raises:
-        UserError: names the nearest parameter.
-    """
-    parts = OmegaConf.to_container(config, resolve=False)
-    parts.pop("run_metrics", None)  # computed after the runs, by packages that are slow to import
-    _check_part(parts, "")
-
-
-def _check_part(node: object, path: str) -> None:
-    if not isinstance(node, dict):
-        return
-    if target := node.get("_target_"):
-        signature = inspect.signature(get_object(target)).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.values()):
-            for key in node:
-                if not key.startswith("_") and key not in signature:
-                    usable = [name for name in signature if name != "self"]
-                    name = f"{path}{key}"
-                    raise UserError(f"{path[:-1]} has no '{name}': {suggest(key, usable)}")
-    for key, value in node.items():
-        _check_part(value, f"{path}{key}.")
-
-
 def explain_unknown(name: str, config_name: str) -> str:
     """What to write instead of a group's choice, or a key, that does not exist."""
     if name in RENAMED:
         new = RENAMED[name]
         return f"'{name.replace('/', '=')}' is called '{new}' now"
-    group, _, choice = name.rpartition("/")
+    ours = [group for group in groups_of(config_name) if name.startswith(f"{group}/")]
+    group, _, choice = name.partition("/") if ours else name.rpartition("/")
     if group in PLUGINS:
         plugin = choice.partition("_")[0]
         if plugin not in PLUGINS[group]:
             return f"{group}={choice} is not known: {suggest(plugin, PLUGINS[group])}"
         package = f"hydra-{plugin}-{group.rpartition('/')[2]}"
         return f"{group}={choice} is not installed: pip install {package}"
-    if group in RENAMED_FOLDERS:
-        unit = "db" if group == "preset/level" else ""
-        new = f"preset={RENAMED_FOLDERS[group]}/{choice}{unit}"
-        return f"'preset={group.partition('/')[2]}/{choice}' is called '{new}' now"
+    folder, _, file = choice.rpartition("/")
+    if f"{group}/{folder}" in RENAMED_FOLDERS:
+        unit = "db" if folder == "level" else ""
+        new = f"preset={RENAMED_FOLDERS[f'{group}/{folder}']}/{file}{unit}"
+        return f"'{group}={choice}' is called '{new}' now"
     if group and (CONF / group).is_dir():
-        available = [path.stem for path in (CONF / group).glob("*.yaml")]
-        return f"{group}={choice} is not known: {suggest(choice, available)}"
-    parent, _, key = name.rpartition(".")
-    files = sorted((CONF / parent).glob("*.yaml")) if parent else []
-    if options := [f"{parent}={file.stem}" for file in files if key in OmegaConf.load(file)]:
+        return f"{group}={choice} is not known: {suggest(choice, choices_of(group))}"
+    group, _, key = name.partition(".")
+    if group == "hydra":
+        return f"Hydra has no setting '{name}'"
+    files = sorted((CONF / group).glob("*.yaml")) if key else []
+    if options := [f"{group}={file.stem}" for file in files if has_key(OmegaConf.load(file), key)]:
         return f"{name} needs {' or '.join(options)}"
+    parent = name.rpartition(".")[0]
     keys = known_keys(sys.argv[1:], config_name)
     siblings = [key for key in keys if key.rpartition(".")[0] == parent]
     if parent == "trainer" and not difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
         return f"{name} is not set yet: arguments of Lightning's trainer are added as +{name}=..."
     return f"there is no key '{name}': {suggest(name, siblings or keys)}"
+
+
+def has_key(config: DictConfig, key: str) -> bool:
+    """Whether a file sets a dotted key, to whatever value."""
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
+    return isinstance(node, DictConfig) and last in node
 
 
 def known_keys(overrides: Iterable[str], config_name: str) -> list[str]:

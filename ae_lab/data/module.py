@@ -53,6 +53,11 @@ class ImageData(pl.LightningDataModule):
         check_stated("data.shape", shape and list(shape), self.shape, source.title)
         check_stated("data.classes", classes, self.classes, source.title)
         _, height, width = self.shape
+        if random_shift >= min(height, width):
+            raise UserError(
+                f"data.random_shift={random_shift} moves images of {height}×{width} out of sight: "
+                "give fewer pixels"
+            )
         if min(height, width) < LEAST_SIDE:
             raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
         self.loaders: dict[str, EvalLoader] = {}

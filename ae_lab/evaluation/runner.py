@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ae_lab.core import configuration
+from ae_lab.core import configuration, validation
 from ae_lab.core.console import print_table
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.files import replace_atomically, write_csv, write_json
@@ -56,7 +56,8 @@ def evaluate(config: DictConfig) -> dict[str, Evaluation]:
     if not config.evaluator:
         raise UserError("name at least one evaluator, as in evaluator=reconstruction")
     subject = Subject(run_from_path(config.run), config.data, config.noise)
-    configuration.check_parts(config)
+    validation.check_options(config, "evaluate")
+    validation.check_parts(config)
     evaluations = {}
     for name, settings in config.evaluator.items():
         results = Results(subject, str(name), settings)

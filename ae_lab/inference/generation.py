@@ -6,7 +6,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from ae_lab.core import configuration
+from ae_lab.core import configuration, validation
 from ae_lab.core.errors import check_int
 from ae_lab.core.files import replace_atomically
 from ae_lab.core.images import save_png, tile_rows
@@ -23,7 +23,8 @@ def generate(config: DictConfig) -> Path:
     Raises:
         UserError: no run is named, or it cannot do what is asked.
     """
-    configuration.check_parts(config)
+    validation.check_options(config, "generate")
+    validation.check_parts(config)
     loaded = load_run(run_from_path(config.run))
     request = FigureRequest(
         n=check_int("n", config.n),

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from ae_lab.core import command, configuration
+from ae_lab.core import command, configuration, validation
 from ae_lab.core.console import RANK, print_rank_zero, print_table
 from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_cause
 from ae_lab.data import ImageData, ImageSet
@@ -30,6 +30,7 @@ from ae_lab.training.continuation import (
     parent_identity,
     parent_run,
 )
+from ae_lab.training.dry_run import check_model
 from ae_lab.training.loggers import log_charts, log_result
 from ae_lab.training.trainer import (
     build_trainer,
@@ -71,10 +72,12 @@ def train(config: DictConfig) -> Run:
     parent = parent_run(config)
     if config.extend is not None:
         config = extend_config(config, parent)
-    configuration.check_parts(config)
+    validation.check_options(config, "config")
+    validation.check_parts(config)
     check_int("epochs", config.epochs)
     check_arguments(config)
     refuse_several_devices_in_sweep(config.trainer.devices)
+    check_model(config)
     data = load_data(config)
     model = instantiate(config.model)
     check_labels(model, data.images)

@@ -63,6 +63,7 @@ def check_arguments(config: DictConfig) -> None:
     given = {name: value for name, value in config.trainer.items() if value is not None}
     for name in given.keys() & REFUSED.keys():
         raise UserError(f"trainer.{name} is not for runs: {REFUSED[name]}")
+    check_int("trainer.max_epochs", given.get("max_epochs", 1))
     if given.get("limit_train_batches") == 0:
         raise UserError("trainer.limit_train_batches=0 trains nothing: give at least 1")
     if given.get("max_steps", -1) != -1:
@@ -136,7 +137,7 @@ def build_trainer(
     except Exception as error:
         if isinstance(
             error.__cause__,
-            MisconfigurationException | ValueError | RuntimeError | ModuleNotFoundError,
+            MisconfigurationException | ValueError | TypeError | RuntimeError | ModuleNotFoundError,
         ):
             raise UserError(str(error.__cause__)) from error
         raise

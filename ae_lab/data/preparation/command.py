@@ -6,13 +6,13 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from ae_lab.core import configuration
+from ae_lab.core import validation
 from ae_lab.data.images import SPLITS
 
 
 def prepare_data(config: DictConfig) -> None:
     """Prepare a data set, print its sizes and where it is kept."""
-    configuration.check_parts(config)
+    validation.check_parts(config)
     images = instantiate(config.data.source)
     sizes = ", ".join(f"{len(getattr(images, name)):,} {name}" for name in SPLITS)
     print(f"{images.title}: {sizes}")

@@ -1,0 +1,64 @@
+"""The types of what a person sets at the top of a command's configuration.
+
+The keys of parts are not here: each part annotates its own parameters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class TrainOptions:
+    """`conf/config.yaml`."""
+
+    latent: int
+    depth: int
+    hidden: Sequence[int] | None
+    activation: str
+    output: str | None
+    norm: str
+    dropout: float
+    conditional: bool
+    condition_encoder: bool
+    seed: int
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    gradient_clip: float | None
+    early_stopping: int | None
+    compile: bool
+    fast_path: bool
+    extend: str | None
+    init_from: str | None
+    force: bool
+    checkpoint_seconds: float
+    run: dict
+    run_metrics: dict
+    figures: list
+
+
+@dataclass
+class EvaluateOptions:
+    """`conf/evaluate.yaml`."""
+
+    run: str | None
+    split: str
+    batch_size: int
+    seed: int
+    force: bool
+
+
+@dataclass
+class GenerateOptions:
+    """`conf/generate.yaml`."""
+
+    run: str | None
+    n: int
+    label: str | None
+    columns: int
+    seed: int
+    file: str | None
+
+
+OPTIONS = {"config": TrainOptions, "evaluate": EvaluateOptions, "generate": GenerateOptions}

@@ -1,0 +1,159 @@
+"""Types at the boundary: each value is checked against the annotation of what it goes to."""
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, Union
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
+
+from ae_lab.core.errors import UserError, suggest
+from ae_lab.core.options import OPTIONS
+
+NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a group"}
+NAMES |= {type(None): "null", list: "a list"}
+PART = "a part with a _target_"
+# Not what a person gives a part: resolved first, and filled in later.
+OURS = ("trainer.precision", "run.path", "run.name", "run.step")
+
+
+def check_options(config: DictConfig, config_name: str) -> None:
+    """Check the keys at the top of a configuration, and the folders it names.
+
+    Raises:
+        UserError: names the key and what it must be.
+    """
+    hints = typing.get_type_hints(OPTIONS[config_name])
+    paths = {f"paths.{name}": str for name in config.get("paths", {})}
+    for name, hint in (hints | paths).items():
+        check_key(config, name, name, hint)
+
+
+def check_parts(config: DictConfig) -> None:
+    """Check each part's keys and values against the parameters of its class or function.
+
+    Raises:
+        UserError: no parameter has the name, and which is the nearest; or a value is of another
+            type.
+    """
+    parts = OmegaConf.to_container(config, resolve=False)
+    parts.pop("run_metrics", None)  # computed after the runs, by packages that are slow to import
+    for path, node in find_parts(parts, ""):
+        target = get_object(node["_target_"])
+        parameters = inspect.signature(target).parameters
+        hints = annotations(target)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for key, value in node.items():
+            if key.startswith("_"):
+                continue
+            if key not in parameters and not takes_any:
+                usable = [name for name in parameters if name != "self"]
+                raise UserError(f"{path[:-1]} has no '{path}{key}': {suggest(key, usable)}")
+            name = typed_name(f"{path}{key}", value)
+            is_open = name != f"{path}{key}" and OmegaConf.select(config, name) is None
+            if key in hints and name not in OURS and not is_open:  # null is judged where it is set
+                check_key(config, f"{path}{key}", name, hints[key])
+
+
+def find_parts(node: object, path: str) -> Iterator[tuple[str, dict]]:
+    """The nodes that have a `_target_`, with their dotted paths."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from find_parts(value, f"{path}{key}.")
+
+
+def has_parts(value: object) -> bool:
+    """Whether a value is itself made of parts, which are checked on their own."""
+    return bool(list(find_parts(value, ""))) or (
+        isinstance(value, list) and any(has_parts(item) for item in value)
+    )
+
+
+def typed_name(name: str, value: object) -> str:
+    """The key that a person typed: of `latent: ${latent}` in a part, `latent`."""
+    inner = value[2:-1] if isinstance(value, str) and value.startswith("${") else ""
+    return inner if inner.replace(".", "").replace("_", "").isalnum() else name
+
+
+@cache
+def annotations(target: Any) -> dict[str, Any]:
+    """The annotations of a class's or function's parameters; none where they cannot be resolved."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def check_key(config: DictConfig, key: str, name: str, hint: Any) -> None:
+    """Check one value; an integer where text is wanted, as in `run=5`, becomes its text.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    value = OmegaConf.select(config, key)
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
+    if has_parts(value):
+        return
+    if type(value) is int and not accepts(hint, value) and accepts(hint, str(value)):
+        OmegaConf.update(config, key, str(value))
+    elif not accepts(hint, value):
+        raise UserError(f"{name} must be {describe(hint)}, got {show(value)}")
+
+
+def accepts(hint: Any, value: object) -> bool:
+    """Whether a value of a configuration is of an annotated type: true is no integer, 'no' is not
+    false, a list will do for a tuple."""
+    adapter = make_adapter(hint)
+    if adapter is None:  # a class that no plain value can be, or a mixture that one may
+        return not inspect.isclass(hint)
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def make_adapter(hint: Any) -> TypeAdapter | None:
+    """pydantic's validator of an annotation; None for those that it has no schema for."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, SchemaError):
+        return None
+
+
+def describe(hint: Any) -> str:
+    """An annotation in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(describe, arguments)))
+    if origin is Literal:
+        return " or ".join(map(show, arguments))
+    if inspect.isclass(origin or hint) and issubclass(origin or hint, str | dict):
+        return NAMES[str if issubclass(origin or hint, str) else dict]
+    inner = [describe(argument) for argument in arguments if argument is not ...]
+    if inspect.isclass(origin) and hasattr(origin, "__iter__"):
+        return f"a list of {plural(inner[0])}" if inner else "a list"
+    return NAMES.get(hint, PART)
+
+
+def plural(words: str) -> str:
+    """'an integer' → 'integers'."""
+    article, _, noun = words.partition(" ")
+    return f"{noun}s" if article in ("a", "an") and " " not in noun else words
+
+
+def show(value: object) -> str:
+    """A value as a configuration writes it."""
+    return json.dumps(value, ensure_ascii=False).replace('"', "'")
