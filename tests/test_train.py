@@ -113,7 +113,7 @@ ERRORS = {
     "+typo=1": "no key 'typo'",
     "activation=rellu": "did you mean 'relu'?",
     "latent=0": "latent must be an integer >= 1, got 0",
-    "latent=two": "latent must be an integer >= 1, got two",
+    "latent=two": "latent must be an integer, got 'two'",
     "noise=gaussian noise.sigma=-1": "noise.sigma must be a finite number >= 0, got -1",
     "batch_size=0": "batch_size must be an integer >= 1, got 0",
     "epochs=0": "epochs must be an integer >= 1, got 0",
