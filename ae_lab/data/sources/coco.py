@@ -5,8 +5,10 @@ Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, arXi
 
 import contextlib
 import io
+from collections.abc import Collection, Iterable
 from functools import cache as remembered
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from ae_lab.core.errors import UserError
 from ae_lab.core.randomness import generator
 from ae_lab.data.images import ImageSet
-from ae_lab.data.preparation.cache import Listing, Listings, prepare
+from ae_lab.data.preparation.cache import Listing, Listings, Plan, prepare
 from ae_lab.data.preparation.files import scan, source_key
 from ae_lab.data.sources.availability import is_available_or_warn
 from ae_lab.data.sources.coco_files import (
@@ -47,12 +49,14 @@ class Annotations:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 content = COCO(str(path))
-            self.categories = sorted(content.cats)
-            self.names = {id: image["file_name"] for id, image in sorted(content.imgs.items())}
-            self.boxes = [(box["image_id"], box["category_id"]) for box in content.anns.values()]
+            categories = sorted((number(id), one["name"]) for id, one in content.cats.items())
+            names = sorted((number(id), one["file_name"]) for id, one in content.imgs.items())
+            boxes = [(box["image_id"], box["category_id"]) for box in content.anns.values()]
+            self.boxes = [(number(image), number(category)) for image, category in boxes]
         except NOT_COCO as error:
             why = f"{type(error).__name__}: {error}"
             raise UserError(f"{path} is not a file of COCO's annotations ({why})") from error
+        self.path, self.categories, self.names = path, dict(categories), dict(names)
         if not (self.categories and self.names):
             raise UserError(f"{path} names no categories or no images: it is not COCO's file")
 
@@ -67,61 +71,132 @@ class Annotations:
         return labels
 
 
-def list_split(base: Path, part: str, ids: list[int], annotations: Annotations, files) -> Listing:
-    """Those of the images `ids` whose files are there."""
-    there = [id for id in ids if annotations.names[id] in files]
-    if not there:
-        raise UserError(
-            f"none of the {len(ids):,} images of {annotation_file(base, part)} lies in "
-            f"{base / part}: place them there"
-        )
-    names = [f"{part}/{annotations.names[id]}" for id in there]
-    return Listing(names, np.stack([annotations.labels[id] for id in there]))
+def number(id: int | str) -> int:
+    """An id, which some programs write as text."""
+    return int(id) if isinstance(id, str) else id
 
 
-def find_mismatches(part: str, annotations: Annotations, files) -> list[str]:
-    """What does not fit between the annotations and the files: a line each with an example."""
-    names = set(annotations.names.values())
-    stray = [box for box in annotations.boxes if box[0] not in annotations.names]
-    troubles = {
-        "annotated images have no file": sorted(names - set(files)),
-        "files are not annotated and left out": sorted(set(files) - names),
-        "boxes belong to no image": [f"image_id {image}" for image, _ in stray],
-    }
-    return [
-        f"{part}: {len(found):,} {what}, e.g. {found[0]}"
-        for what, found in troubles.items()
-        if found
-    ]
+class Part:
+    """Annotations, and for each of their images its file in a folder, where that is clear.
+
+    Raises:
+        UserError: no image has a file.
+    """
+
+    def __init__(self, base: Path, folder: str, annotations: Annotations, files: Iterable[str]):
+        self.folder, self.annotations, self.labels = folder, annotations, annotations.labels
+        images, self.unlisted = match_files(annotations.names, files)
+        self.files = {id: f"{folder}/{name}" for id, name in images.items()}
+        if not self.files:
+            example = min(annotations.names.values())
+            there = f": there is {self.unlisted[0]}, for example" if self.unlisted else ""
+            raise UserError(
+                f"none of the {len(annotations.names):,} images of {annotations.path} lies in "
+                f"{base / folder}; looked for {base / folder / example}{there}"
+            )
+
+    def listing(self, ids: list[int]) -> Listing:
+        if not ids:
+            return Listing([], np.zeros((0, len(self.annotations.categories)), np.uint8))
+        return Listing([self.files[id] for id in ids], np.stack([self.labels[id] for id in ids]))
+
+    @property
+    def notes(self) -> list[str]:
+        """What does not fit between the annotations and the files: a line each with an example."""
+        known, names = self.annotations.categories, self.annotations.names
+        boxes = self.annotations.boxes
+        strange = [f"category_id {category}" for _, category in boxes if category not in known]
+        troubles = {
+            "annotated images have no file": sorted(names[id] for id in names.keys() - self.files),
+            "files are not annotated and left out": self.unlisted,
+            "boxes belong to no image": [f"image_id {id}" for id, _ in boxes if id not in names],
+            "boxes are of no category that the file lists": strange,
+        }
+        return [
+            f"{self.folder}: {len(found):,} {what}, e.g. {found[0]}"
+            for what, found in troubles.items()
+            if found
+        ]
 
 
-def list_splits(base: Path, files: dict[str, dict]) -> tuple[Listings, list[str]]:
-    """The three splits of COCO, and what was noticed about their files.
+def match_files(names: dict[int, str], files: Iterable[str]) -> tuple[dict[int, str], list[str]]:
+    """Images' files by id, and files that are of no image.
+
+    A name that is not there as it is written, as `train2017/7.jpg`, `/data/7.jpg` or `7.JPG`,
+    stands for the one file that is called so but for case and folders; if there are several, for
+    the one that shares most of the folders.
+    """
+    files = set(files)
+    matched = {id: name for id, name in names.items() if name in files}
+    called: dict[str, list[str]] = {}
+    for file in files.difference(matched.values()):
+        called.setdefault(_steps(file)[0], []).append(file)
+    for id in names.keys() - matched:
+        steps = _steps(names[id])
+        shared = {file: _count_equal(steps, _steps(file)) for file in called.get(steps[0], [])}
+        best = [file for file, count in shared.items() if count == max(shared.values())]
+        if len(best) == 1:
+            matched[id] = best[0]
+    return matched, sorted(files.difference(matched.values()))
+
+
+def _steps(name: str) -> list[str]:
+    """A path from its end, without regard to case and to the kind of slash."""
+    return name.replace("\\", "/").lower().split("/")[::-1]
+
+
+def _count_equal(one: list[str], other: list[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def plan_splits(train: Part, test: Part) -> Plan:
+    """The three splits of COCO.
 
     One permutation of train2017's annotated image ids says which are for validation, and in which
     order images come, so that the first n of them are a random sample. Neither changes when a file
-    is missing.
-
-    Raises:
-        UserError: not COCO's annotations, or no files for them.
+    is missing, unless no image for validation, or none to train on, were left.
     """
-    train, test = (Annotations(annotation_file(base, part)) for part in FOLDERS)
-    if train.categories != test.categories:
-        raise UserError(f"the two files in {base / 'annotations'} have different categories")
-    ids = list(train.names)
+    ids = list(train.annotations.names)
     order = torch.randperm(len(ids), generator=generator(SPLIT_SEED, "coco")).tolist()
     shuffled = [ids[place] for place in order]
-    count = round(VALIDATION * len(ids))
-    by_name = sorted(test.names, key=test.names.__getitem__)
-    listings = {
-        "train": list_split(base, "train2017", shuffled[count:], train, files["train2017"]),
-        "val": list_split(base, "train2017", shuffled[:count], train, files["train2017"]),
-        "test": list_split(base, "val2017", by_name, test, files["val2017"]),
-    }
-    both = zip(FOLDERS, (train, test), strict=True)
-    return listings, [
-        line for part, read in both for line in find_mismatches(part, read, files[part])
-    ]
+    held = set(shuffled[: round(VALIDATION * len(ids))])
+    names = test.annotations.names
+
+    def split(usable: Collection[str]) -> Listings:
+        usable = set(usable)
+        there = [id for id in shuffled if train.files.get(id) in usable]
+        val = [id for id in there if id in held]
+        if len(val) in (0, len(there)):
+            val = there[: max(1, round(VALIDATION * len(there)))]
+        chosen = set(val)
+        tests = [id for id in sorted(names, key=names.get) if test.files.get(id) in usable]
+        return {
+            "train": train.listing([id for id in there if id not in chosen]),
+            "val": train.listing(val),
+            "test": test.listing(tests),
+        }
+
+    return Plan([*train.files.values(), *test.files.values()], split, train.notes + test.notes)
+
+
+def plan_coco(base: Path, files: dict[str, dict], notes: list[str]) -> Plan:
+    """What is prepared of the official layout.
+
+    Raises:
+        UserError: not COCO's annotations, or too few files for them.
+    """
+    read = [Annotations(annotation_file(base, part)) for part in FOLDERS]
+    if len({tuple(annotations.categories) for annotations in read}) > 1:
+        raise UserError(f"the two files in {base / 'annotations'} have different categories")
+    train, test = (
+        Part(base, folder, annotations, files[folder])
+        for folder, annotations in zip(FOLDERS, read, strict=True)
+    )
+    if len(train.files) < 2:
+        raise UserError(f"{base / FOLDERS[0]} has one image: one is to train, another to validate")
+    plan = plan_splits(train, test)
+    plan.notes += notes
+    return plan
 
 
 @remembered
@@ -140,7 +215,9 @@ def coco(
     """
     base = Path(folder).expanduser() / "coco"
     find_or_download(base, download)
-    files = {name: scan(base / name) for name in (*FOLDERS, "annotations")}
+    scans = {name: scan(base / name) for name in (*FOLDERS, "annotations")}
+    files = {name: found.files for name, found in scans.items()}
+    notes = [f"{name}: {line}" for name, found in scans.items() for line in found.notes]
     read = {f"{part}/{name}": files[part][name] for part in FOLDERS for name in files[part]}
     for path in (annotation_file(base, part) for part in FOLDERS):
         read[path.name] = files["annotations"][path.name]
@@ -151,7 +228,7 @@ def coco(
         key,
         f"COCO {kind}",
         base,
-        lambda: list_splits(base, files),
+        lambda: plan_coco(base, files, notes),
         size,
         gray,
     )
