@@ -49,7 +49,7 @@ class Annotations:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 content = COCO(str(path))
-            categories = sorted((number(id), one["name"]) for id, one in content.cats.items())
+            categories = sorted((number(id), one.get("name")) for id, one in content.cats.items())
             names = sorted((number(id), one["file_name"]) for id, one in content.imgs.items())
             boxes = [(box["image_id"], box["category_id"]) for box in content.anns.values()]
             self.boxes = [(number(image), number(category)) for image, category in boxes]
