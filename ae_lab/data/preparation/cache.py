@@ -123,7 +123,7 @@ def check_splits(what: str, plan: Plan, listings: Listings, left_out: dict[str, 
             files = plan.split(plan.files)[split].files
             usable = len(plan.files) - len(left_out)
             why = f"none of the {len(files):,} files of the {split} split holds an image that can"
-            if not left_out.keys() >= set(files):
+            if usable < len(listings):
                 why = f"{usable:,} images are too few for each split to have one: no others can"
             example = next(name for name in [*files, *left_out] if name in left_out)
             raise UserError(f"{what}: {why} be used, e.g. {example} ({left_out[example]})")
