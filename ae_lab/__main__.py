@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ae_lab.core.errors import suggest
+from ae_lab.core.streams import lasting_output
 
 
 def commands() -> dict[str, str]:
@@ -20,6 +21,7 @@ def first_line(file: Path) -> str:
     return file.read_text().partition('"""')[2].splitlines()[0].rstrip('"')
 
 
+@lasting_output()
 def main() -> None:
     known, (word, *_) = commands(), (*sys.argv[1:], "--help")
     if word in ("-h", "--help"):

@@ -48,6 +48,7 @@ def show_claims(arguments: argparse.Namespace) -> None:
         print_table(table.rich())
 
 
+@command.entry_point
 def main() -> None:
     command.exit_on_error(show_claims, parse_arguments())
 

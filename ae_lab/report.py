@@ -70,6 +70,7 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"Training curves, images, codes: tensorboard --logdir {outputs}")
 
 
+@command.entry_point
 def main() -> None:
     command.exit_on_error(report, parse_arguments())
 

@@ -55,6 +55,7 @@ def show_runs(arguments: argparse.Namespace) -> None:
         print(f"No runs under {outputs}. Train one: python -m ae_lab.train")
 
 
+@command.entry_point
 def main() -> None:
     command.exit_on_error(show_runs, parse_arguments())
 

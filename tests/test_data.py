@@ -42,7 +42,7 @@ def test_full_mnist_is_split_without_overlap_and_the_test_set_is_the_official_on
 
 
 def gzip_or_plain(folder: Path, name: str) -> bytes:
-    path = mnist.find_files(folder)[name]
+    path = mnist.find_files(folder)[name][0]
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 

@@ -120,7 +120,7 @@ def test_each_class_is_in_each_split(animals):
     counts = {name: getattr(images, name).labels.sum(0).tolist() for name in SPLITS}
     assert counts == {"train": [10, 1, 36], "val": [1, 1, 2], "test": [1, 1, 2]}
     names = prepared_names()
-    assert sorted(names) == sorted(scan(animals))
+    assert sorted(names) == sorted(scan(animals).files)
     rows = [row for name in SPLITS for row in getattr(images, name).labels]
     for name, row in zip(names, rows, strict=True):
         assert row.tolist() == [int(name.startswith(f"{known}/")) for known in COUNTS]
@@ -134,14 +134,14 @@ STORED = ["cat/more/33.png", "cat/more/31.png", "bird/2.png", "cat/more/7.png"]
 
 def test_without_labels_the_split_and_the_prepared_folder_stay_what_they_were(animals):
     images = read(*FOLDER)
-    names = sorted(scan(animals))
+    names = sorted(scan(animals).files)
     order = torch.randperm(len(names), generator=generator(0, "folder")).tolist()
     held = 3  # 5 % of 55
     expected = order[2 * held :] + order[: 2 * held]
     assert prepared_names() == [names[place] for place in expected]
     assert prepared_names()[:4] == STORED
     assert [len(images.train), len(images.val), len(images.test)] == [49, 3, 3]
-    key = source_key(scan(animals), data="folder", size=SIZE)
+    key = source_key(scan(animals).files, data="folder", size=SIZE)
     assert (Path("cache") / key).is_dir()
     assert not images.has_labels
 

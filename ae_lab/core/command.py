@@ -10,17 +10,34 @@ from functools import wraps
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ae_lab.core import configuration, validation
+from ae_lab.core.environment import check_environment
 from ae_lab.core.errors import RunFailed, UserError, root_cause
+from ae_lab.core.quoting import explain_override
+from ae_lab.core.streams import lasting_output
 
 _launched = "config"  # the name of the configuration that this process's command line is about
 
 
+def entry_point(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorates what a command starts with: its output outlives its reader, its environment is
+    checked."""
+
+    @wraps(command)
+    def started(*arguments: object) -> None:
+        with lasting_output():
+            exit_on_error(check_environment)
+            command(*arguments)
+
+    return started
+
+
+@entry_point
 def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Run a Hydra application. Exit code 2 is for a request that cannot be carried out, 1 for a
     run that failed."""
@@ -71,6 +88,10 @@ def explain_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError | RunFailed):
         return text
+    if isinstance(error, OverrideParseException):
+        return explain_override(error.override)
+    if ambiguous := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
+        return f"{explain_override(ambiguous[1])}; several values, as of a sweep, need -m"
     if missing := re.search(r"Could not (?:find|override|load) '([^']+)'", text):
         return configuration.explain_unknown(missing[1], _launched)
     if missing := re.search(r"Missing key (\S+)|Key '(\S+)' is not in struct", text):

@@ -29,8 +29,9 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """In UTF-8, whatever the terminal has; names of files that are not are kept byte by byte."""
     with replace_atomically(path) as beside:
-        beside.write_text(text)
+        beside.write_text(text, "utf-8", "surrogateescape")
 
 
 def write_json(path: Path, content: Any) -> None:

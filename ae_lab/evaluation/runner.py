@@ -21,7 +21,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -196,15 +195,15 @@ def write_figure(figure: Tensor | Figure, file: Path) -> None:
 
 def tabulate(run: Run, evaluation: Evaluation, rows: dict[str, dict[str, float]]) -> Table:
     """A table of rows of numbers, each with its standard error if that is known."""
-    table = Table(title=escape(evaluation.title), title_justify="left")
-    table.caption, table.caption_justify = escape(evaluation.note), "left"
+    table = Table(title=evaluation.title, title_justify="left")
+    table.caption, table.caption_justify = evaluation.note, "left"
     names = dict.fromkeys(name for row in rows.values() for name in row)
     columns = [name for name in names if not name.endswith(ERROR_SUFFIX)]
     table.add_column("", overflow="fold")
     for name in columns:
         table.add_column(quantity(name, [run]).heading, justify="right")
     for label, row in rows.items():
-        table.add_row(escape(label), *(format_number(run, row, name) for name in columns))
+        table.add_row(label, *(format_number(run, row, name) for name in columns))
     return table
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ae_lab.core.files import write_text
@@ -55,7 +54,7 @@ class Table:
         for heading in self.heading:
             table.add_column(heading, overflow="fold")
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
         return table
 
     def save(self, stem: Path) -> list[Path]:

@@ -22,7 +22,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
 from rich.table import Table
 
 from ae_lab.core import command, configuration
@@ -174,7 +173,7 @@ def show_sweep(folder: Path, runs: list[Run], outcomes: list[dict], columns: lis
         table.add_column("job", style="red", overflow="fold")
         table.add_column("why", overflow="fold")
         for outcome in failed:
-            table.add_row(escape(" ".join(outcome["overrides"])), escape(outcome["error"]))
+            table.add_row(" ".join(outcome["overrides"]), outcome["error"])
         print_table(table)
     if runs:
         print(f"Figures: python -m ae_lab.report {folder}")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ae_lab.data.preparation.cache import Listing, prepare
+from ae_lab.data.preparation.cache import Listing, Plan, prepare
 from ae_lab.data.preparation.decode import count_cores, in_order
 from ae_lab.data.preparation.files import scan
 
@@ -33,7 +33,8 @@ def time_preparation(root: Path, files: list[str], size: int) -> float:
     with tempfile.TemporaryDirectory() as cache, contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         listing = Listing(files, np.zeros((len(files), 1), np.uint8))
-        prepare(Path(cache), "bench", "images", root, lambda: ({"train": listing}, []), size)
+        plan = Plan(files, lambda usable: {"train": listing}, [])
+        prepare(Path(cache), "bench", "images", root, lambda: plan, size)
         return time.perf_counter() - start
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs=2, default=(100, 2500))
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    root, files = arguments.folder, sorted(scan(arguments.folder))
+    root, files = arguments.folder, sorted(scan(arguments.folder).files)
     if arguments.peak_of:
         places = np.linspace(0, len(files), arguments.peak_of, endpoint=False).astype(int)
         time_preparation(root, [files[place] for place in places], arguments.size)

@@ -14,24 +14,28 @@ While it is being made it is called `<digest>.part` and has a journal besides, o
 which a preparation that was killed goes on where it was.
 """
 
+import contextlib
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ae_lab.core.console import plain_console
 from ae_lab.core.errors import UserError
 from ae_lab.core.files import exclusive_lock, write_json
 from ae_lab.data.images import Split
-from ae_lab.data.preparation.decode import in_order
+from ae_lab.data.preparation.decode import UNREADABLE, decode_chunk, in_order
 from ae_lab.data.preparation.journal import Journal
 
 BLOCK = 1 << 20
+ROWS = 256  # images moved at a time
 
 
 @dataclass
@@ -43,6 +47,20 @@ class Listing:
 
 
 Listings = dict[str, Listing]
+
+
+@dataclass
+class Plan:
+    """Image files, how those that can be used are split, and what was noticed about them."""
+
+    files: list[str]
+    split: Callable[[Collection[str]], Listings]
+    notes: list[str]
+
+    @property
+    def in_order(self) -> list[str]:
+        """The files as they lie in the cache if all can be used."""
+        return [name for listing in self.split(self.files).values() for name in listing.files]
 
 
 @dataclass
@@ -68,48 +86,74 @@ def fingerprint(folder: Path, about: dict) -> str:
     return digest.hexdigest()
 
 
-def fill_cache(
-    folder: Path, what: str, root: Path, listings: Listings, size: int, gray: bool
-) -> dict:
-    """Fill a folder with the images of `listings`, going on with what is there: files left out.
+def fill_cache(folder: Path, what: str, root: Path, plan: Plan, size: int, gray: bool) -> dict:
+    """Fill a folder with the images of a plan, going on with what is there: files left out.
 
     Raises:
         UserError: no file of a split can be used.
     """
-    files = [name for listing in listings.values() for name in listing.files]
-    shape = [1 if gray else 3, size, size]
+    files, shape = plan.in_order, [1 if gray else 3, size, size]
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, int(np.prod(shape)))
     start = len(journal.whys)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    title = TextColumn("{task.description}", markup=False)
+    with Progress(title, *columns, transient=True, console=plain_console()) as progress:
         bar = progress.add_task(f"preparing {what}", total=len(files), completed=start)
         for count in journal.append(in_order([root / name for name in files[start:]], size, gray)):
             progress.advance(bar, count)
 
-    write_summary(folder, what, shape, listings, journal.whys)
-    return {name: why for name, why in zip(files, journal.whys, strict=True) if why is not None}
+    whys = dict(zip(files, journal.whys, strict=True))
+    left_out = {name: why for name, why in whys.items() if why is not None}
+    listings = plan.split([name for name in files if whys[name] is None])
+    check_splits(what, plan, listings, left_out)
+    put_in_order(folder, [name for name in files if whys[name] is None], listings)
+    write_summary(folder, shape, listings)
+    return left_out
 
 
-def write_summary(
-    folder: Path, what: str, shape: list[int], listings: Listings, whys: list
-) -> None:
-    """Write labels, names and what the cache says of itself; `whys` are None for usable files."""
-    splits, labels, names, start = {}, [], [], 0
+def check_splits(what: str, plan: Plan, listings: Listings, left_out: dict[str, str]) -> None:
+    """Check that each split has an image.
+
+    Raises:
+        UserError: one has none; names one of its files and why it cannot be used.
+    """
     for split, listing in listings.items():
-        reasons = whys[start : start + len(listing.files)]
-        usable = [place for place, why in enumerate(reasons) if why is None]
-        if not usable:
-            raise UserError(
-                f"{what}: none of the {len(reasons):,} files of the {split} split holds an image "
-                f"that can be used, e.g. {listing.files[0]} ({reasons[0]})"
-            )
-        splits[split] = len(usable)
-        labels.append(listing.labels[usable])
-        names += [json.dumps(listing.files[place]) for place in usable]
-        start += len(reasons)
-    about = {"shape": shape, "classes": labels[0].shape[1], "splits": splits}
-    (folder / "labels.u8").write_bytes(np.concatenate(labels).tobytes())
+        if not listing.files:
+            files = plan.split(plan.files)[split].files
+            usable = len(plan.files) - len(left_out)
+            why = f"none of the {len(files):,} files of the {split} split holds an image that can"
+            if usable < len(listings):
+                why = f"{usable:,} images are too few for each split to have one: no others can"
+            example = next(name for name in [*files, *left_out] if name in left_out)
+            raise UserError(f"{what}: {why} be used, e.g. {example} ({left_out[example]})")
+
+
+def put_in_order(folder: Path, files: list[str], listings: Listings) -> None:
+    """Move the images of `files`, as they were decoded, to where the splits want them.
+
+    The journal goes before they move: a preparation that is killed then starts again.
+    """
+    place = {name: number for number, name in enumerate(files)}
+    order = [place[name] for listing in listings.values() for name in listing.files]
+    if order == list(range(len(files))):
+        return
+    images, ordered = folder / "images.u8", folder / "ordered.u8"
+    rows = np.memmap(images, np.uint8, "r").reshape(len(files), -1)
+    with ordered.open("wb") as moved:
+        for start in range(0, len(order), ROWS):
+            moved.write(rows[order[start : start + ROWS]].tobytes())
+    (folder / "journal").unlink()
+    ordered.replace(images)
+
+
+def write_summary(folder: Path, shape: list[int], listings: Listings) -> None:
+    """Write labels, names and what the cache says of itself."""
+    labels = np.concatenate([listing.labels for listing in listings.values()])
+    names = [json.dumps(name) for listing in listings.values() for name in listing.files]
+    splits = {split: len(listing.files) for split, listing in listings.items()}
+    about = {"shape": shape, "classes": labels.shape[1], "splits": splits}
+    (folder / "labels.u8").write_bytes(labels.tobytes())
     (folder / "names.txt").write_text("\n".join(names) + "\n")
     write_json(folder / "about.json", about | {"fingerprint": fingerprint(folder, about)})
 
@@ -136,37 +180,47 @@ def open_cache(folder: Path) -> Prepared:
     return Prepared(folder, about, splits)
 
 
+def has_become_readable(folder: Path, root: Path, size: int) -> bool:
+    """Whether an image that could not be read when a cache was made can be read now."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        left_out = json.loads((folder / "report.json").read_text())["left out"]
+        missed = [root / name for name, why in left_out.items() if why.startswith(UNREADABLE)]
+        return any(not isinstance(one, str) for one in decode_chunk(missed, size, gray=False))
+    return False
+
+
 def prepare(
     cache: Path,
     key: str,
     what: str,
     root: Path,
-    listed: Callable[[], tuple[Listings, list[str]]],
+    planned: Callable[[], Plan],
     size: int,
     gray: bool = False,
 ) -> Prepared:
     """The cache named by `key`, made if it is not there yet, by one process at a time.
 
-    `listed` tells the files under `root` and what was noticed about them; it is called only if
-    there is something to make.
+    `planned` tells the files under `root`; it is called only if there is something to make.
 
     Raises:
-        UserError: the cache cannot be written or is damaged, or `listed` raises it.
+        UserError: the cache cannot be written or is damaged, or `planned` raises it.
     """
     folder, beside = cache / key, cache / f"{key}.part"
-    if folder.is_dir():
+    if folder.is_dir() and not has_become_readable(folder, root, size):
         return open_cache(folder)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(cache / f"{key}.lock"):
+            if folder.is_dir() and has_become_readable(folder, root, size):
+                shutil.rmtree(folder)
             if not folder.is_dir():
                 start = time.monotonic()
-                listings, notes = listed()
-                left_out = fill_cache(beside, what, root, listings, size, gray)
-                write_json(beside / "report.json", {"left out": left_out, "noticed": notes})
-                (beside / "journal").unlink()
+                plan = planned()
+                left_out = fill_cache(beside, what, root, plan, size, gray)
+                write_json(beside / "report.json", {"left out": left_out, "noticed": plan.notes})
+                (beside / "journal").unlink(missing_ok=True)
                 beside.rename(folder)
-                print_summary(folder, what, left_out, notes, time.monotonic() - start)
+                print_summary(folder, what, left_out, plan.notes, time.monotonic() - start)
     except OSError as error:
         raise UserError(
             f"cannot prepare images in {cache} ({error}): set AE_LAB_CACHE (or paths.cache=...) "

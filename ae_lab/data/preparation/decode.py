@@ -4,6 +4,7 @@ Threads, since Pillow lets go of the interpreter's lock while it works. On two c
 up to 30 % faster, but each would first import the program again, and COCO takes minutes either way.
 """
 
+import errno
 import os
 import warnings
 from collections import deque
@@ -18,6 +19,7 @@ MOST_PIXELS = 64_000_000  # larger images are refused: one of them takes 192 MB 
 SPARE = 2  # a JPEG is decoded at a fraction of its size, but at least so many times the square
 GAP = 3.0  # Pillow's `reducing_gap`: cheap shrinking before the Lanczos filter, not to be seen
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel, gray
+UNREADABLE = "cannot be read"  # how the reason begins for files that may be readable another time
 CHUNK = 16  # images a task
 WINDOW = 4  # tasks under way or waiting to be taken, for each core
 
@@ -30,10 +32,11 @@ def decode(path: Path | str, size: int, gray: bool = False) -> np.ndarray:
     """The image's central square, as large as fits, at `size` pixels a side: uint8 (C, H, W).
 
     C is 1 if `gray`, else 3 (RGB). The image is turned upright as its EXIF tag asks, palettes, CMYK
-    and 16 bits a channel are converted, transparency is dropped. The filter is Lanczos.
+    and 16 bits a channel are converted, what is transparent lies on white. The filter is Lanczos.
 
     Raises:
-        Undecodable: no image, a damaged one, or one of more than `MOST_PIXELS` pixels.
+        Undecodable: no image, a damaged one, one of more than `MOST_PIXELS` pixels, or a file that
+            cannot be read now.
     """
     try:
         with Image.open(path) as image:
@@ -43,6 +46,8 @@ def decode(path: Path | str, size: int, gray: bool = False) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise Undecodable(_giant()) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise Undecodable(f"{UNREADABLE}: {error.strerror}") from error
         why = f"{type(error).__name__}: {error}".replace(str(path), Path(path).name)
         raise Undecodable(why) from error
     pixels = np.asarray(square)
@@ -75,7 +80,19 @@ def convert(image: Image.Image, mode: str) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "F":
         raise Undecodable("floating-point pixels, whose white is not known")
+    if image.has_transparency_data:
+        image = put_on_white(image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def put_on_white(image: Image.Image) -> Image.Image:
+    """The image, or if any pixel is transparent, what is seen of it on white."""
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema()[0] == 255:
+        return image
+    ground = Image.new("RGBA", image.size, "white")
+    ground.alpha_composite(layer)
+    return ground.convert("RGB")
 
 
 def count_cores() -> int:

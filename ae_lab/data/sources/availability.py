@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable
 
-from rich import print as notice
 from rich.panel import Panel
+from rich.text import Text
 
-from ae_lab.core.errors import UserError
+from ae_lab.core.console import plain_console
+from ae_lab.core.errors import UserError, check_choice
 
 
 def is_available_or_warn(
@@ -15,12 +16,16 @@ def is_available_or_warn(
     """Whether `obtain` finds what it looks for; if not, `instead` says what is used.
 
     The answer is kept in an environment variable, and so handed to every process started from here.
+
+    Raises:
+        UserError: the variable has another value than yes or no.
     """
-    if variable not in os.environ:
+    if not os.environ.get(variable):
         try:
             obtain()
             os.environ[variable] = "yes"
         except UserError as error:
             os.environ[variable] = "no"
-            notice(Panel(f"[bold]{instead}[/]\n{error}", title=title, border_style="yellow"))
-    return os.environ[variable] == "yes"
+            what = Text.assemble((instead, "bold"), f"\n{error}")
+            plain_console().print(Panel(what, title=title, border_style="yellow"))
+    return check_choice(variable, os.environ[variable], {"yes": True, "no": False})

@@ -1,5 +1,7 @@
 """A folder of images of any size, nested or not: `data=folder data.source.path=/some/folder`."""
 
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cache as remembered
 from pathlib import Path
 
@@ -10,12 +12,14 @@ from PIL import Image
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data.images import ImageSet
-from ae_lab.data.preparation.cache import Listing, prepare
-from ae_lab.data.preparation.files import scan, source_key
+from ae_lab.data.preparation.cache import Listing, Listings, Plan, prepare
+from ae_lab.data.preparation.files import count_kinds, scan, source_key
 from ae_lab.data.sources.mnist import SPLIT_SEED
 
 HELD_OUT = 0.05  # for validation, and as much for the test
 LEAST = 3  # images: one for each split
+HEIC = {".heic", ".heif", ".hif"}
+NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows as formats
 RULE = "data.source.labels=folders makes classes of the sub-folders directly under data.source.path"
 
 
@@ -28,7 +32,7 @@ def image_folder(
     They are RGB, or luma (Pillow's "L") if `gray`. With `labels="folders"` the sub-folders directly
     under `path` are the classes, in the order of their names, and labels are one-hot. Without
     labels the only class is zero throughout. Which images are for validation and test is fixed by
-    their names.
+    the names of those that can be used.
 
     Raises:
         UserError: no path is given, there is no such folder, it has too few images, or its
@@ -38,7 +42,7 @@ def image_folder(
     if labels is not None:
         check_choice("data.source.labels", labels, {"folders": None})
     root = find_folder(path)
-    files = find_images(root)
+    files, notes = find_images(root)
     classes = find_classes(root, list(files)) if labels else []
     kind = f"{size}×{size}{' gray' if gray else ''}"
     # What is not set stays out of the key: folders prepared before these settings keep theirs.
@@ -48,7 +52,7 @@ def image_folder(
         source_key(files, data="folder", size=size, **settings),
         f"{root.name} {kind}",
         root,
-        lambda: (split_files(sorted(files), classes), find_small_classes(list(files), classes)),
+        lambda: plan_splits(sorted(files), classes, notes),
         size,
         gray,
     )
@@ -78,23 +82,40 @@ def find_folder(path: str | None) -> Path:
     return root
 
 
-def find_images(root: Path) -> dict[str, tuple[int, int]]:
-    """The files under a folder that are named as images, as `scan` has them.
+def find_images(root: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """The files under a folder that are named as images, as `scan` has them, and a line on each
+    thing that is left out.
 
     Raises:
         UserError: they are too few.
     """
-    Image.init()  # Pillow then knows all its formats
-    kinds = Image.registered_extensions()
-    files = {
-        name: status for name, status in scan(root).items() if Path(name).suffix.lower() in kinds
-    }
+    found = scan(root)
+    kinds = readable_suffixes()
+    files = {n: status for n, status in found.files.items() if Path(n).suffix.lower() in kinds}
+    others, notes = found.files.keys() - files.keys(), found.notes
+    if others:
+        notes.append(
+            f"{len(others):,} files are not named as images: {count_kinds(sorted(others))}"
+        )
+    if any(Path(name).suffix.lower() in HEIC for name in others):
+        notes.append("`pip install pillow-heif` makes HEIC readable")
     if len(files) < LEAST:
         raise UserError(
             f"{root} has {len(files)} images (files named .jpg, .png, ...), below {LEAST}: "
-            "each split needs one"
+            f"{'; '.join(['each split needs one', *notes])}"
         )
-    return files
+    return files, notes
+
+
+def readable_suffixes() -> set[str]:
+    """Of files that Pillow reads as images; HEIC too if pillow-heif is installed."""
+    Image.init()  # Pillow then knows all its formats
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    registered = Image.registered_extensions().items()
+    return {suffix for suffix, kind in registered if kind in Image.OPEN and kind not in NO_IMAGES}
 
 
 def class_of(name: str) -> str:
@@ -147,19 +168,30 @@ def group_by_class(names: list[str]) -> dict[str, list[str]]:
     return members
 
 
-def split_files(names: list[str], classes: list[str]) -> dict[str, Listing]:
-    """A folder's files split 90 / 5 / 5 %, each class for itself if there are any.
-
-    One permutation of the sorted names gives the order. The first files of a class are for
-    validation, the next ones for the test, at least one of each where three are there. Within a
-    split files keep that order, so that the first n of them are a random sample.
-    """
+def plan_splits(names: list[str], classes: list[str], notes: list[str]) -> Plan:
+    """How a folder's files are prepared: one permutation of the sorted names gives the order, and
+    those that can be used are split in it."""
     order = torch.randperm(len(names), generator=generator(SPLIT_SEED, "folder")).tolist()
     shuffled = [names[place] for place in order]
+
+    def split(usable: Collection[str]) -> Listings:
+        usable = set(usable)
+        return split_files([name for name in shuffled if name in usable], classes)
+
+    return Plan(names, split, [*notes, *find_small_classes(names, classes)])
+
+
+def split_files(shuffled: list[str], classes: list[str]) -> Listings:
+    """A folder's files split 90 / 5 / 5 %, each class for itself if there are any.
+
+    The first files of a class are for validation, the next ones for the test, at least one of each
+    where three are there. Within a split files keep their order, so that the first n of them are a
+    random sample.
+    """
     groups = group_by_class(shuffled).values() if classes else [shuffled]
     split_of = {}
     for members in groups:
-        held = min(max(1, round(HELD_OUT * len(members))), (len(members) - 1) // 2)
+        held = max(0, min(max(1, round(HELD_OUT * len(members))), (len(members) - 1) // 2))
         split_of |= dict.fromkeys(members, "train")
         split_of |= dict.fromkeys(members[:held], "val")
         split_of |= dict.fromkeys(members[held : 2 * held], "test")

@@ -28,6 +28,8 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+# Mean gray levels, by which files of the same names from another data set are told from damage.
+MEANS = {"train-images-idx3-ubyte": 33.32, "t10k-images-idx3-ubyte": 33.79}
 VALIDATION = 5_000
 CHOICE = "AE_LAB_AUTO_DATA"  # what data=auto chose
 SPLIT_SEED = 0  # splits do not change with a run's seed
@@ -37,16 +39,29 @@ def one_hot(labels: np.ndarray) -> Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 10).byte()
 
 
-def find_files(folder: Path) -> dict[str, Path]:
+def find_files(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The files of MNIST that lie under `folder`/MNIST/raw, plain ones before gzipped ones."""
-    files = {}
-    for name in MD5:
-        plain = folder / "MNIST" / "raw" / name
-        for path in (plain, plain.with_name(f"{name}.gz")):
-            if path.is_file():
-                files[name] = path
-                break
-    return files
+    raw = folder / "MNIST" / "raw"
+    found = {
+        name: tuple(path for path in (raw / name, raw / f"{name}.gz") if path.is_file())
+        for name in MD5
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def read_first(name: str, paths: Sequence[Path]) -> bytes:
+    """The content of the first copy that is good.
+
+    Raises:
+        UserError: none is; says what is wrong with the first.
+    """
+    errors = []
+    for path in paths:
+        try:
+            return read_file(name, path)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def read_file(name: str, path: Path) -> bytes:
@@ -55,20 +70,37 @@ def read_file(name: str, path: Path) -> bytes:
     Raises:
         UserError: it cannot be read, or is not the file that MNIST's authors distributed.
     """
-    cure = "delete it to have it downloaded again, or replace it"
+    cure = "replace it, or delete it to have it downloaded with data.source.download=true"
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, gzip.zlib.error) as error:
         raise UserError(f"cannot read {path} ({error}): {cure}") from error
     if hashlib.md5(data).hexdigest() != MD5[name]:
+        if is_of_another_set(name, data):
+            raise UserError(
+                f"{path} holds images of another data set, as Fashion-MNIST, whose files have the "
+                "same names: place MNIST's there, or set AE_LAB_DATA (or paths.data=...) to a "
+                "folder that has them in MNIST/raw"
+            )
         raise UserError(
             f"{path} is damaged: {len(data):,} bytes, not the checksum of MNIST's file: {cure}"
         )
     return data
 
 
-def find_or_download(folder: Path, mirrors: Sequence[str], download: bool) -> dict[str, Path]:
+def is_of_another_set(name: str, data: bytes) -> bool:
+    """Whether this is a whole file of so many images, but of others than digits."""
+    usual = MEANS.get(name)
+    images = np.frombuffer(data, np.uint8)[16:]
+    count = int.from_bytes(data[4:8])
+    whole = usual is not None and count > 0 and len(images) == 28 * 28 * count
+    return whole and abs(float(images.mean()) - usual) > 0.05 * usual
+
+
+def find_or_download(
+    folder: Path, mirrors: Sequence[str], download: bool
+) -> dict[str, tuple[Path, ...]]:
     """Where each of the four files lies, after a download if need be.
 
     Raises:
@@ -96,8 +128,8 @@ def find_or_download(folder: Path, mirrors: Sequence[str], download: bool) -> di
 
 
 @cache
-def _mnist(paths: tuple[tuple[str, Path], ...]) -> ImageSet:
-    content = {name: np.frombuffer(read_file(name, path), np.uint8) for name, path in paths}
+def _mnist(paths: tuple[tuple[str, tuple[Path, ...]], ...]) -> ImageSet:
+    content = {name: np.frombuffer(read_first(name, copies), np.uint8) for name, copies in paths}
 
     def part(prefix: str) -> tuple[Tensor, Tensor]:
         images = content[f"{prefix}-images-idx3-ubyte"][16:].reshape(-1, 1, 28, 28).copy()
