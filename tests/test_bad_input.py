@@ -122,7 +122,7 @@ TRAIN = {
     # words
     "=5": "write key=value, as in latent=5",
     "latent=range(2,1)": "requires --multirun",
-    "latent=2,3": "To sweep over it, add --multirun",
+    "latent=2,3": "several values, as of a sweep, need -m",
     "-m latent=range(2,1)": "the sweep has no job: latent=range(2,1) stands for no value",
     "~latent": "latent must be an integer, got null",
     "~trainer.devices": "the configuration lacks 'devices': leave out what takes it away",
