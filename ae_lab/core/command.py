@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ae_lab.core import configuration
-from ae_lab.core.errors import RunFailed, UserError, root_cause
+from ae_lab.core import configuration, trust
+from ae_lab.core.errors import CannotWrite, RunFailed, UserError, disk_error, root_cause
 
 _launched = "config"  # the name of the configuration that this process's command line is about
 
@@ -32,6 +32,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     def guarded(config: DictConfig) -> None:
         # Here, before Hydra adds lines of its own and before a task imports torch.
         exit_on_error(configuration.check_top_level, config, config_name)
+        exit_on_error(trust.trust_command, config)
         for name, path in config.get("paths", {}).items():
             config.paths[name] = str(configuration.path_from_start(path))
         exit_on_error(task, config)
@@ -67,4 +68,6 @@ def explain_error(error: BaseException) -> str:
         return configuration.explain_unknown(missing[1], _launched)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return text
+    if refused := disk_error(error):
+        return str(CannotWrite(refused.filename or "a file", refused))
     return f"{type(error).__name__}: {text}"
