@@ -56,7 +56,8 @@ def closed(monkeypatch):
 
     def _closed(folder: Path) -> None:
         def access(path, mode, real=os.access) -> bool:
-            return folder not in Path(path).absolute().parents and real(path, mode)
+            here = Path(path).absolute()
+            return folder not in (here, *here.parents) and real(path, mode)
 
         def make(self, *arguments, real=Path.mkdir, **options):
             if folder in self.absolute().parents and not self.exists():

@@ -93,7 +93,7 @@ def test_what_is_no_part_is_refused_and_named(name, tmp_path):
         {"model": {"activation": name}},
     ):
         with pytest.raises(UserError) as refused:
-            trust.check_trusted(node, tmp_path)
+            trust.check_trusted(OmegaConf.create(node), tmp_path, node)
         assert f"builds {name}, which is no part" in str(refused.value)
         assert f"trust=[{name}]" in str(refused.value)
 
@@ -106,7 +106,8 @@ def test_a_module_that_is_reached_through_a_trusted_one_is_not_trusted():
 
 
 def test_classes_of_torch_nn_may_be_activations():
-    trust.check_trusted({"activation": "torch.nn.Mish"}, CONF)
+    config = OmegaConf.create({"model": {"activation": "torch.nn.Mish"}})
+    trust.check_trusted(config, CONF, ["model"])
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,16 @@ def trust_command(config: DictConfig) -> None:
     trust(*names, *named_in(OmegaConf.to_container(config, resolve=False)))
 
 
-def check_trusted(config: DictConfig | dict, source: Path) -> None:
-    """Check, before it is built, configuration that comes from a folder.
+def check_trusted(config: DictConfig, source: Path, parts: Iterable[str]) -> None:
+    """Check, before they are built, parts of a configuration that comes from a folder.
 
     Raises:
         UserError: it names what is neither a part of ae_lab nor trusted.
     """
-    config = OmegaConf.create(config) if isinstance(config, dict) else config
-    names = dict.fromkeys(named_in(OmegaConf.to_container(config, resolve=True)))
+    built = [config[part] for part in parts if OmegaConf.is_config(config.get(part))]
+    names = dict.fromkeys(
+        name for one in built for name in named_in(OmegaConf.to_container(one, resolve=True))
+    )
     if foreign := [name for name in names if not (is_part(name) or is_trusted(name))]:
         listed = ",".join(foreign)
         raise UserError(

@@ -242,8 +242,7 @@ def evaluator_number(
     typed = _typed_search_path()
     config = _compose((f"evaluator=[{evaluator}]", *overrides), typed or tuple(run.search_path))
     if typed is None:
-        used = {key: config[key] for key in ("evaluator", "data", "noise") if config[key]}
-        check_trusted(OmegaConf.masked_copy(config, list(used)), run.path)
+        check_trusted(config, run.path, ("evaluator", "data", "noise"))
     [(name, settings)] = config.evaluator.items()
     try:
         results = Results(Subject(run, config.data, config.noise), str(name), settings)

@@ -185,8 +185,7 @@ def check_built(run: Run, *parts: str) -> None:
     Raises:
         UserError: they name what is neither of ae_lab nor trusted.
     """
-    config = OmegaConf.to_container(run.config, resolve=True)
-    check_trusted({part: config[part] for part in parts}, run.path)
+    check_trusted(run.config, run.path, parts)
 
 
 def check_done(run: Run) -> None:

@@ -112,9 +112,7 @@ def load_sweep(folder: Path) -> Experiment:
     cure = "start the sweep again, which finds its finished runs"
     content = run_files.read_yaml(file, run_files.MULTIRUN, cure)
     settings = OmegaConf.load(file) if content else OmegaConf.create({})
-    settings = OmegaConf.masked_copy(settings, [k for k in settings if k != "hydra"])
-    drawn = [key for key in ("figures", "run_metrics") if settings.get(key)]
-    check_trusted(OmegaConf.masked_copy(settings, drawn), folder)
+    check_trusted(settings, folder, ("figures", "run_metrics"))
     figures, run_metrics = settings.get("figures") or [], settings.get("run_metrics") or {}
     swept = dict.fromkeys(distinguishing_settings(runs), "")
     return Experiment(folder.name, list(figures), OmegaConf.create(run_metrics), swept, {}, runs)

@@ -55,7 +55,7 @@ def extend_config(config: DictConfig, parent: Run) -> DictConfig:
     extended = OmegaConf.merge(parent.config, OmegaConf.from_dotlist(words))
     before, after = configuration.flatten(parent.config), configuration.flatten(extended)
     used = [key for key in extended if key not in ("figures", "run_metrics", "hydra")]
-    check_trusted(OmegaConf.masked_copy(extended, used), parent.path)
+    check_trusted(extended, parent.path, used)
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     for key in sorted(changed):
         if affects_result(key) and not is_within(key, ENDS):
