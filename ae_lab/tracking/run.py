@@ -244,9 +244,7 @@ class Run:
             with contextlib.suppress(OSError):
                 (self.path / "status.json").unlink(missing_ok=True)
 
-    def begin(
-        self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str
-    ) -> None:
+    def begin(self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str):
         """Write what is known before training; with `force`, remove what an earlier run left."""
         if RANK > 0:
             return
@@ -296,7 +294,6 @@ class Run:
         Raises:
             RunFailed: it is damaged or missing.
         """
-        checkpoint = run_files.load_checkpoint(self.best)
-        if checkpoint is None:
-            raise RunFailed(f"{self.best} is missing: rerun the run's command, which trains again")
-        return checkpoint["state_dict"]
+        if checkpoint := run_files.load_checkpoint(self.best):
+            return checkpoint["state_dict"]
+        raise RunFailed(f"{self.best} is missing: rerun the run's command, which trains again")
