@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from ae_lab.core import command
+from ae_lab.core.files import check_writable
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,9 +42,10 @@ def report(arguments: argparse.Namespace) -> None:
     """Draw what the command line asks for, and say where it is.
 
     Raises:
-        UserError: there is nothing to draw, or its results cannot be saved.
+        UserError: there is nothing to draw, it cannot be written, or its results cannot be saved.
     """
     outputs = Path(arguments.outputs)
+    check_writable(outputs / ("report" if arguments.all else "figures"))
     if arguments.all:
         from ae_lab.reporting.page import write_page
 
@@ -54,6 +56,8 @@ def report(arguments: argparse.Namespace) -> None:
     from ae_lab.reporting.pictures import save_picture
     from ae_lab.tracking.saved_results import save_results
 
+    if arguments.save_results or arguments.save_picture:
+        check_writable(RESULTS.resolve())
     experiment = find_experiment(arguments.experiment, outputs)
     if arguments.save_results:
         check_complete(experiment)

@@ -39,20 +39,30 @@ def show_runs(arguments: argparse.Namespace) -> None:
 
     outputs, metric = arguments.outputs, arguments.sort
     existing = registry.find_runs(outputs)
-    known = {name for run in existing for name in run.metrics}
+    faults = {run.name: found[0] for run in existing if (found := run.faults)}
+    sound = [run for run in existing if run.name not in faults]
+    known = {name for run in sound for name in run.metrics}
     if known and metric not in known:
         raise UserError(f"no run has a metric '{metric}': {suggest(metric, known)}")
-    runs = registry.sort_runs(registry.select_runs(existing, arguments.filters), metric)
+    runs, filters = sound, list(arguments.filters)
+    if "state=damaged" in filters:
+        runs, filters = [], []
+    elif filters:
+        faults = {}
+    runs = registry.sort_runs(registry.select_runs(runs, filters), metric)
     if arguments.csv:
-        registry.print_csv(runs)
-    elif runs and arguments.average_over:
+        registry.print_csv(runs, faults)
+        return
+    if runs and arguments.average_over:
         print_table(registry.tabulate_averages(runs, arguments.average_over))
     elif runs:
         print_table(registry.tabulate_runs(runs))
-    elif existing:
-        print(f"None of the {len(existing)} runs under {outputs} matches the filters.")
-    else:
+    if faults:
+        print_table(registry.tabulate_damaged(faults))
+    if not existing:
         print(f"No runs under {outputs}. Train one: python -m ae_lab.train")
+    elif not (runs or faults):
+        print(f"None of the {len(existing)} runs under {outputs} matches the filters.")
 
 
 @command.entry_point

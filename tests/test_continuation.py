@@ -53,7 +53,7 @@ def test_an_extended_run_survives_a_kill(command, tmp_path, monkeypatch):
     words = ["latent=3", *TINY, "batch_size=32", "epochs=1", "checkpoint_seconds=0", kill]
     assert command("train", *words).returncode == 0
     [parent] = find_runs(tmp_path / "outputs")
-    longer = ["train", f"extend={parent.path}", "epochs=3"]
+    longer = ["train", f"extend={parent.path}", "epochs=3", "trust=[tests.test_continuation]"]
     assert command(*longer, "paths.outputs=undisturbed").returncode == 0
     monkeypatch.setattr(Stop, "at", 11)
     assert command(*longer, "paths.outputs=killed").returncode == 1

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -56,6 +57,16 @@ def folder_with_run(tmp_path):
         ("status.json", {"state": "done"}),
     ):
         (run / file).write_text(json.dumps(content))
+    (run / "history.csv").write_text("epoch,val/mse\n0,0.05\n")
+    part = {"_target_": "ae_lab.Part"}
+    config = {"model": part, "noise": part, "data": part | {"source": part}}
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text(
+        json.dumps(config | {"trainer": {}, "paths": {}}) + "\n"
+    )
+    (run / "checkpoints").mkdir()
+    with zipfile.ZipFile(run / "checkpoints" / "best.ckpt", "w") as archive:
+        archive.writestr("data", "weights")
     return tmp_path
 
 

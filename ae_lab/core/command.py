@@ -15,9 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ae_lab.core import configuration, validation
+from ae_lab.core import configuration, trust, validation
 from ae_lab.core.environment import check_environment
-from ae_lab.core.errors import RunFailed, UserError, root_cause
+from ae_lab.core.errors import CannotWrite, RunFailed, UserError, disk_error, root_cause
 from ae_lab.core.quoting import explain_override
 from ae_lab.core.streams import lasting_output
 
@@ -52,6 +52,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     def guarded(config: DictConfig) -> None:
         # Here, before Hydra adds lines of its own and before a task imports torch.
         exit_on_error(configuration.check_top_level, config, config_name)
+        exit_on_error(trust.trust_command, config)
         if HydraConfig.get().mode != RunMode.MULTIRUN:  # there it is the job that fails
             exit_on_error(validation.check_options, config, config_name)
         for name, path in config.get("paths", {}).items():
@@ -100,4 +101,6 @@ def explain_error(error: BaseException) -> str:
         return "a word of the command line names no key: write key=value, as in latent=5"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return text
+    if refused := disk_error(error):
+        return str(CannotWrite(refused.filename or "a file", refused))
     return f"{type(error).__name__}: {text}"

@@ -1,8 +1,15 @@
 """Errors a person can act on: one line that says what is wrong and names the cure."""
 
 import difflib
+import errno
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# What a disk answers to those who write; the second may also be an answer to those who read.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+WRITABLE = "choose a folder that you can write to"
+CLOSED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 class UserError(Exception):
@@ -13,18 +20,37 @@ class RunFailed(Exception):
     """A run that had started could not finish; what it had saved is kept. Exit code 1."""
 
 
+class CannotWrite(UserError):
+    """A file cannot be written: the disk is full, or not ours to write to."""
+
+    def __init__(self, path: Path | str, error: OSError):
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free some space there and rerun the command" if is_full else WRITABLE
+        super().__init__(f"cannot write {path} ({error.strerror or error}): {cure}")
+
+
 class Diverged(RunFailed):
     """Training has reached numbers that are not finite."""
 
 
 def root_cause(error: BaseException) -> BaseException:
     """Our own error among an error's causes (Hydra wraps what constructors raise), else itself."""
+    known = (cause for cause in causes(error) if isinstance(cause, UserError | RunFailed))
+    return next(known, error)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError | RunFailed):
-            return cause
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return error
+
+
+def disk_error(error: BaseException, numbers: tuple[int, ...] = FULL) -> OSError | None:
+    """What a disk answered among an error's causes: libraries wrap it, and raise others after."""
+    disk = (e for e in causes(error) if isinstance(e, OSError) and e.errno in numbers)
+    return next(disk, None)
 
 
 def suggest(word: str, choices: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ The digest is of the evaluator's settings, the data, the noise and the checkpoin
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -27,8 +27,9 @@ from torch import Tensor
 from ae_lab.core import configuration, validation
 from ae_lab.core.console import print_table
 from ae_lab.core.errors import UserError, check_choice
-from ae_lab.core.files import replace_atomically, write_csv, write_json
+from ae_lab.core.files import check_writable, replace_atomically, write_csv, write_json
 from ae_lab.core.images import save_png
+from ae_lab.core.trust import check_trusted
 from ae_lab.evaluation.evaluator import ERROR_SUFFIX, Evaluation
 from ae_lab.inference.loaded_run import (
     LoadedRun,
@@ -37,9 +38,10 @@ from ae_lab.inference.loaded_run import (
     load_run,
     replace_data,
 )
+from ae_lab.tracking import run_files
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.quantities import quantity
-from ae_lab.tracking.registry import run_from_path
+from ae_lab.tracking.registry import print_skipped, run_from_path
 from ae_lab.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -135,14 +137,16 @@ class Results:
         Raises:
             UserError: the file is damaged.
         """
-        try:
-            content = json.loads(self.file.read_text())
-            return Evaluation(content["title"], content["rows"], content["note"])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{self.file} is damaged ({error}): delete it") from error
+        content = run_files.read_json(self.file, run_files.EVALUATION, run_files.DELETE)
+        return Evaluation(content["title"], content["rows"], content["note"])
 
     def compute(self) -> Evaluation:
-        """Evaluate and write everything, the numbers last: where they are, the rest is complete."""
+        """Evaluate and write everything, the numbers last: where they are, the rest is complete.
+
+        Raises:
+            UserError: the run's folder cannot be written to.
+        """
+        check_writable(self.file.parent, "copy the run to a folder that you can write to")
         evaluation = instantiate(self.settings).evaluate(self.subject.loaded)
         if evaluation.per_image:
             write_csv(self.file.with_suffix(".csv"), image_rows(evaluation.per_image))
@@ -159,8 +163,12 @@ class Results:
         key, rows = digest(self.subject.content), {}
         files = self.file.parent.glob(f"{self.evaluator}-*.json")
         for file in sorted(files, key=lambda file: file.stat().st_mtime):
-            content = json.loads(file.read_text())
-            if content.get("subject") == key and content.get("title") == evaluation.title:
+            try:
+                content = run_files.read_json(file, run_files.EVALUATION, run_files.DELETE)
+            except run_files.UnusableFile as fault:
+                print_skipped(str(fault))
+                continue
+            if content.get("subject") == key and content["title"] == evaluation.title:
                 rows |= content["rows"]
         return rows | evaluation.rows
 
@@ -231,7 +239,10 @@ def evaluator_number(
     Raises:
         UserError: there is no such row or number, or the run cannot be evaluated so.
     """
-    config = _compose((f"evaluator=[{evaluator}]", *overrides), _search_path(run.path))
+    typed = _typed_search_path()
+    config = _compose((f"evaluator=[{evaluator}]", *overrides), typed or tuple(run.search_path))
+    if typed is None:
+        check_trusted(config, run.path, ("evaluator", "data", "noise"))
     [(name, settings)] = config.evaluator.items()
     try:
         results = Results(Subject(run, config.data, config.noise), str(name), settings)
@@ -246,14 +257,12 @@ def _names(evaluation: Evaluation) -> list[str]:
     return [name for row in evaluation.rows.values() for name in row]
 
 
-@cache
-def _search_path(folder: Path) -> tuple[str, ...]:
-    """Where configuration from outside the package is: as the command running now says, or, after
-    a sweep and in reports, the one that trained the run."""
+def _typed_search_path() -> tuple[str, ...] | None:
+    """Where a person says that configuration outside the package is: the command running now, or
+    the sweep that has just ended; None where there was none, as in reports."""
     if HydraConfig.initialized():
         return tuple(configuration.search_path(HydraConfig.get()))
-    file = folder / ".hydra" / "hydra.yaml"
-    return tuple(configuration.search_path(OmegaConf.load(file).hydra)) if file.is_file() else ()
+    return tuple(word for word in sys.argv if word.startswith("hydra.searchpath=")) or None
 
 
 @cache

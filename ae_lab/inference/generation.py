@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ae_lab.core import configuration, validation
 from ae_lab.core.errors import check_int
-from ae_lab.core.files import replace_atomically
+from ae_lab.core.files import check_writable, replace_atomically
 from ae_lab.core.images import save_png, tile_rows
 from ae_lab.inference.latent_figures import FigureRequest
 from ae_lab.inference.loaded_run import load_run
@@ -25,7 +25,10 @@ def generate(config: DictConfig) -> Path:
     """
     validation.check_options(config, "generate")
     validation.check_parts(config)
-    loaded = load_run(run_from_path(config.run))
+    run = run_from_path(config.run)
+    target = target_file(config, run)
+    check_writable(target.parent, "choose another with file=...")
+    loaded = load_run(run)
     request = FigureRequest(
         n=check_int("n", config.n),
         columns=check_int("columns", config.columns),
@@ -34,7 +37,7 @@ def generate(config: DictConfig) -> Path:
         seed=check_int("seed", config.seed, minimum=0),
     )
     figure = instantiate(config.figure)(loaded, request)
-    file = save_png(tile_rows(*figure.images), target_file(config, loaded.run))
+    file = save_png(tile_rows(*figure.images), target)
     arrays = file.with_suffix(".npz")
     with replace_atomically(arrays) as beside, beside.open("wb") as stream:
         np.savez(stream, **{name: part.numpy() for name, part in vars(figure).items()})

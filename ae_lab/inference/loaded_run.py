@@ -12,6 +12,7 @@ from torch import Tensor
 from ae_lab.core.configuration import flatten
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
+from ae_lab.core.trust import check_trusted
 from ae_lab.data import Batch, Corruption, ImageData, Split
 from ae_lab.data.images import EvalLoader
 from ae_lab.data.module import load_data
@@ -154,20 +155,37 @@ def load_run(
     """Load a finished run, with its own data and noise or with others.
 
     Raises:
-        UserError: the run is not done, its data is missing or has changed, or the model cannot
-            take the other data.
-        RunFailed: its checkpoint is damaged.
+        UserError: the run is not done, its data is missing or has changed, the model cannot take
+            the other data, or its configuration is damaged or builds what is not trusted.
+        RunFailed: its checkpoint is damaged or missing.
     """
     check_done(run)
     config = replace_data(run.config, data, noise)
+    built = ["model", *(["data"] if data is None else []), *(["noise"] if noise is None else [])]
+    check_built(run, *built)
     module, model = load_data(config), instantiate(run.config.model)
     if data is None:
         check_data(run, module)
     else:
         check_shapes(run, module, model)
         check_labels(model, module.images)
-    model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+    try:
+        model.load_state_dict(run.best_weights())
+    except RuntimeError as error:
+        raise UserError(
+            f"{run.best} is not of the model in {run.path / '.hydra/config.yaml'}: put the files "
+            "of one run together, or train it again with force=true"
+        ) from error
     return LoadedRun(run, model.eval(), module, config)
+
+
+def check_built(run: Run, *parts: str) -> None:
+    """Check, before they are built, parts of a run's own configuration.
+
+    Raises:
+        UserError: they name what is neither of ae_lab nor trusted.
+    """
+    check_trusted(run.config, run.path, parts)
 
 
 def check_done(run: Run) -> None:
@@ -233,6 +251,7 @@ def cached_for_data(run: Run, compute: Callable[[ImageData], T], *key: str | int
     fingerprint = run.record["data"]["fingerprint"]
     key = digest([fingerprint, run.config.data.binarize, noise, key])
     if key not in _cache:
+        check_built(run, "data")
         data = instantiate(run.config.data)
         check_data(run, data)
         _cache[key] = compute(data)

@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core import configuration
 from ae_lab.core.errors import UserError, suggest
+from ae_lab.core.trust import check_trusted
 from ae_lab.reporting.statistics import Runs
+from ae_lab.tracking import run_files
 from ae_lab.tracking.labels import distinguishing_settings, preset_title
 from ae_lab.tracking.saved_results import load_results
 from ae_lab.tracking.sweeps import FILE, finished_runs, latest_sweeps
@@ -99,11 +101,18 @@ def load_experiment(name: str, outputs: Path, results: Path = RESULTS) -> Experi
 
 
 def load_sweep(folder: Path) -> Experiment:
-    """The sweeps of a folder that belong together, with the figures of the newest."""
+    """The sweeps of a folder that belong together, with the figures of the newest.
+
+    Raises:
+        UserError: these are damaged, or build what is not trusted.
+    """
     sweeps = latest_sweeps(folder)
     runs = finished_runs(sweeps)
     file = (sweeps[-1].folder if sweeps else folder) / "multirun.yaml"
-    settings = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+    cure = "start the sweep again, which finds its finished runs"
+    content = run_files.read_yaml(file, run_files.MULTIRUN, cure)
+    settings = OmegaConf.load(file) if content else OmegaConf.create({})
+    check_trusted(settings, folder, ("figures", "run_metrics"))
     figures, run_metrics = settings.get("figures") or [], settings.get("run_metrics") or {}
     swept = dict.fromkeys(distinguishing_settings(runs), "")
     return Experiment(folder.name, list(figures), OmegaConf.create(run_metrics), swept, {}, runs)

@@ -17,7 +17,7 @@ from ae_lab.reporting.statistics import Runs, mean_interval, values_by_seed
 from ae_lab.tracking.labels import label_of
 from ae_lab.tracking.quantities import quantity
 from ae_lab.tracking.registry import select_runs
-from ae_lab.tracking.run import RunLike
+from ae_lab.tracking.run_like import RunLike
 
 Settings = dict[str, Any]
 SIGNS = {"above": 1, "below": -1}

@@ -16,7 +16,7 @@ from ae_lab.reporting.statistics import Runs, mean_interval, values_by_seed, wit
 from ae_lab.reporting.style import COLOURS, wrap_title
 from ae_lab.tracking.labels import data_title, group_by_all_but, label_of, labels
 from ae_lab.tracking.quantities import quantity
-from ae_lab.tracking.run import RunLike
+from ae_lab.tracking.run_like import RunLike
 
 
 def curve(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ae_lab.core.errors import UserError
-from ae_lab.tracking.run import RunLike
+from ae_lab.tracking.run_like import RunLike
 
 Runs = Sequence[RunLike]
 

@@ -23,7 +23,16 @@ WITHOUT_EFFECT = (
 UNNAMED_CHOICES = ("data", "model", "experiment", "logger", "scale")
 PARENTS = ("extend", "init_from")  # named by the end of the run's name, which tells it
 UNNAMED = (
-    *("paths", "figures", "run_metrics", "force", "compile", "fast_path", "checkpoint_seconds"),
+    *(
+        "paths",
+        "figures",
+        "run_metrics",
+        "force",
+        "trust",
+        "compile",
+        "fast_path",
+        "checkpoint_seconds",
+    ),
     *WITHOUT_EFFECT,
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from ae_lab.core.configuration import CONF
-from ae_lab.tracking.run import RunLike
+from ae_lab.tracking.run_like import RunLike
 
 FIRST = ("preset", "model", "body", "noise", "depth", "activation", "conditional", "seed")
 NAMED_BY_VALUE = ("preset", "model", "body", "noise", "activation", "data")

@@ -7,7 +7,7 @@ stage: `test/psnr` is the quantity `psnr`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ae_lab.tracking.run import RunLike
+from ae_lab.tracking.run_like import RunLike
 
 STAGES = {"train": "training", "val": "validation", "test": "test"}
 

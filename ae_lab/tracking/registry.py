@@ -3,25 +3,49 @@
 import contextlib
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.markup import escape
 from rich.table import Table
 
-from ae_lab.core.errors import UserError, suggest
+from ae_lab.core.errors import CannotWrite, UserError, suggest
 from ae_lab.core.files import write_json
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.labels import data_title, group_by_all_but, labels
 from ae_lab.tracking.quantities import quantity
-from ae_lab.tracking.run import FORMAT, Run, RunLike
+from ae_lab.tracking.run import FORMAT, Run
+from ae_lab.tracking.run_files import UnusableFile
+from ae_lab.tracking.run_like import RunLike
 
 
 def find_runs(outputs: str | Path) -> list[Run]:
-    """All runs under an outputs folder, in the order of their names."""
-    return [Run(path.parent) for path in sorted(Path(outputs).glob("runs/*/run.json"))]
+    """All runs under an outputs folder, in the order of their names, damaged ones too."""
+    runs = map(Run, sorted(Path(outputs).glob("runs/*")))
+    return [run for run in runs if run.exists]
+
+
+def skip_damaged(runs: Iterable[Run]) -> list[Run]:
+    """The runs of which all can be read; names the others, each once."""
+    sound = []
+    for run in runs:
+        if faults := run.faults:
+            print_skipped(str(faults[0]))
+        else:
+            sound.append(run)
+    return sound
+
+
+@cache
+def print_skipped(why: str) -> None:
+    """Say once what is left out, and why."""
+    print(f"skipped: {why}", file=sys.stderr)
 
 
 def run_from_path(path: str | None) -> Run:
@@ -50,14 +74,24 @@ def find_or_create_run(
     for path in sorted(root.glob(f"*-{key}")):
         return Run(path)
     for run in find_runs(outputs):
-        old = run.record.get("identity", {})
-        new = identity.keys() - old.keys()
-        if run.record.get("format") == FORMAT and identity == old | {k: identity[k] for k in new}:
+        try:
+            record = run.record
+        except UnusableFile as fault:
+            print_skipped(str(fault))
+            continue
+        old = record["identity"]
+        new = {key: identity[key] for key in identity.keys() - old.keys()}
+        if record.get("format") != FORMAT or identity != old | new:
+            continue
+        try:
             usual = defaults(run.choices) if new else {}
-            if all(k in usual and identity[k] == usual[k] for k in new):
-                if new:  # that it groups with runs made since
-                    write_json(run.path / "run.json", run.record | {"identity": identity})
-                return Run(run.path)
+        except (HydraException, OmegaConfBaseException):  # it made a choice that is gone
+            continue
+        if all(key in usual and usual[key] == new[key] for key in new):
+            if new:  # that it groups with runs made since
+                with contextlib.suppress(CannotWrite):
+                    write_json(run.path / "run.json", record | {"identity": identity})
+            return Run(run.path)
     return Run(root / f"{name}-{key}")
 
 
@@ -157,9 +191,20 @@ def tabulate_averages(runs: list[Run], setting: str) -> Table:
     return table
 
 
-def print_csv(runs: list[Run]) -> None:
-    """All settings and metrics of the runs to standard output."""
+def tabulate_damaged(faults: dict[str, UnusableFile]) -> Table:
+    """One row per run that cannot be read: why, and what to do."""
+    table = Table(title="Runs that cannot be read", title_justify="left")
+    for heading in ("run", "state"):
+        table.add_column(heading, overflow="fold")
+    for name, fault in faults.items():
+        table.add_row(escape(name), escape(f"{fault.kind}: {fault.why}: {fault.cure}"))
+    return table
+
+
+def print_csv(runs: list[Run], faults: dict[str, UnusableFile]) -> None:
+    """All settings and metrics of the runs to standard output, and what is damaged."""
     rows = [{"run": run.name, "state": run.state} | run.settings | run.metrics for run in runs]
+    rows += [{"run": name, "state": f"{f.kind}: {f.why}"} for name, f in faults.items()]
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()

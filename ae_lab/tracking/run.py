@@ -12,75 +12,38 @@ outputs/runs/<run>/
     events.out.*        TensorBoard
 """
 
-import csv
-import json
+import contextlib
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, cached_property
-from hashlib import blake2b
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core.console import RANK
-from ae_lab.core.errors import RunFailed, UserError
+from ae_lab.core.errors import CannotWrite, RunFailed, UserError
 from ae_lab.core.files import write_json, write_text
+from ae_lab.tracking import run_files
+from ae_lab.tracking.environment import describe_environment, digest_code
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.lock import lock_folder
+from ae_lab.tracking.run_files import UnusableFile
 
 FORMAT = 2  # of the configuration in a run's folder; raised when its keys change
 RUN_METRICS = "evaluations/run_metrics.json"
-
-
-class RunLike(Protocol):
-    """What tables, figures and claims read of a run: of its folder, or of its saved results."""
-
-    path: Path | None  # None where the numbers alone were saved
-    name: str
-    title: str  # what tables and figures call its data
-    settings: dict[str, Any]  # what a person chose, flat
-    metrics: dict[str, float]
-    history: list[dict[str, float]]  # one row an epoch
-    metric_directions: dict[str, bool | None]  # of its test metrics: whether higher is better
-
-    def group_key(self, ignoring: str) -> str:
-        """A key that runs share which differ in one setting at most."""
-
-
-@cache
-def digest_code() -> str:
-    """A digest of the package's source: two runs with the same one were made by the same code."""
-    content = blake2b(digest_size=6)
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        content.update(path.read_bytes())
-    return content.hexdigest()
-
-
-def describe_environment(device: str) -> dict[str, str]:
-    """The versions and the machine that a run was made with."""
-    from importlib.metadata import version
-
-    names = ["torch", "pytorch-lightning", "hydra-core", "numpy"]
-    git = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "code": digest_code(),
-        "commit": commit or "unknown",
-        "python": sys.version.split()[0],
-        **{name: version(name) for name in names},
-        "device": device,
-        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+CONFIG, HYDRA = ".hydra/config.yaml", ".hydra/hydra.yaml"
+# All that is read of a run, by the properties of `Run` that read it.
+READ = ("status", "record", "metrics", "history", "overrides", "other_code", "search_path")
+READ += ("_written_config", "_finished_files")
 
 
 class Run:
-    """One run folder. Reading never fails on what is missing: it is empty, or None."""
+    """One run folder. What is missing is empty, or None, but for the record of what the run is;
+    what is there and of no use raises UnusableFile."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -91,22 +54,45 @@ class Run:
     def name(self) -> str:
         return self.path.name
 
-    def _read(self, file: str) -> dict[str, Any]:
+    @property
+    def exists(self) -> bool:
+        """Whether the folder has anything of a run; one that we may not look into may have."""
         try:
-            return json.loads((self.path / file).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except ValueError as error:
-            what = "it" if file.startswith("evaluations") else "the folder"
-            raise UserError(f"{self.path / file} is damaged ({error}): delete {what}") from error
+            names = {path.name for path in self.path.iterdir()}
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return bool(names & {"run.json", "status.json", "metrics.json", ".hydra", "checkpoints"})
+
+    def _read(self, file: str, shape: object, cure: str = run_files.AGAIN) -> dict[str, Any]:
+        return run_files.read_json(self.path / file, shape, cure) or {}
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        return self._read("run.json")
+        """What the run is.
+
+        Raises:
+            UnusableFile: it is damaged or missing.
+        """
+        if record := self._read("run.json", run_files.RECORD):
+            return record
+        raise UnusableFile(self.path / "run.json", "is missing", run_files.AGAIN)
 
     @property
     def status(self) -> dict[str, Any]:
-        return self._read("status.json")
+        return self._read("status.json", run_files.STATUS)
+
+    @property
+    def faults(self) -> list[UnusableFile]:
+        """What is damaged, unreadable, or missing though the run is done, of all that is read."""
+        if not self.exists:
+            return []
+        found = {}
+        for name in READ:
+            try:
+                getattr(self, name)
+            except UnusableFile as fault:
+                found[fault.path] = fault
+        return list(found.values())
 
     @property
     def done(self) -> bool:
@@ -127,9 +113,13 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The test metrics, and an experiment's run metrics."""
-        more = self._read(RUN_METRICS)
-        values = {name: m["value"] for name, m in more.items() if m["value"] is not None}
-        return self._read("metrics.json") | values
+        more = self._run_metrics.items()
+        values = {name: m["value"] for name, m in more if m["value"] is not None}
+        return self._read("metrics.json", run_files.METRICS) | values
+
+    @property
+    def _run_metrics(self) -> dict[str, dict[str, Any]]:
+        return self._read(RUN_METRICS, run_files.RUN_METRICS, run_files.DELETE)
 
     @property
     def metric_directions(self) -> dict[str, bool | None]:
@@ -138,22 +128,17 @@ class Run:
     def add_metric(self, name: str, settings: Any, compute: Callable[[], float | None]) -> None:
         """Save a number of the run under a name, or that it has none, once for some settings."""
         key = digest(settings)
-        if self._read(RUN_METRICS).get(name, {}).get("settings") == key:
+        if self._run_metrics.get(name, {}).get("settings") == key:
             return
         number = {name: {"settings": key, "value": compute()}}
         file = self.path / RUN_METRICS
         file.parent.mkdir(exist_ok=True)
         with FileLock(file.with_name(".lock")):  # others may add one meanwhile
-            write_json(file, self._read(RUN_METRICS) | number)
+            write_json(file, self._run_metrics | number)
 
     @property
     def history(self) -> list[dict[str, float]]:
-        try:
-            with (self.path / "history.csv").open() as file:
-                rows = list(csv.DictReader(file))
-        except FileNotFoundError:
-            return []
-        return [{key: float(value) for key, value in row.items() if value} for row in rows]
+        return run_files.read_table(self.path / "history.csv", run_files.AGAIN)
 
     @property
     def title(self) -> str:
@@ -169,17 +154,33 @@ class Run:
         """The run's configuration.
 
         Raises:
-            UserError: this is no run folder, or one whose configuration has other keys.
+            UserError: this is no run folder, or one whose configuration has other keys, is
+                damaged or missing.
         """
-        path = self.path / ".hydra" / "config.yaml"
-        if not path.is_file():
+        if not self.exists:
             raise UserError(f"{self.path} is not a run folder: `python -m ae_lab.runs` lists them")
         if self.record.get("format") != FORMAT:
             raise UserError(
                 f"{self.path} was made by a version of ae_lab whose configuration had other keys: "
                 "train it again, or check out the commit in its environment.json"
             )
-        return OmegaConf.load(path)
+        _ = self._written_config
+        return OmegaConf.load(self.path / CONFIG)
+
+    @property
+    def _written_config(self) -> dict[str, Any]:
+        path = self.path / CONFIG
+        if content := run_files.read_yaml(path, run_files.CONFIG, run_files.AGAIN):
+            return content
+        raise UnusableFile(path, "is missing", run_files.AGAIN)
+
+    @property
+    def _finished_files(self) -> None:
+        for file in ("metrics.json", "history.csv") if self.done else ():
+            if not (self.path / file).exists():
+                raise UnusableFile(self.path / file, "is missing", run_files.AGAIN)
+        if self.done:
+            run_files.check_archive(self.best)
 
     @cached_property
     def choices(self) -> dict[str, str]:
@@ -191,7 +192,15 @@ class Run:
     def overrides(self) -> list[str]:
         """What a person typed when the run was made; a sweep may have asked for it otherwise."""
         file = self.path / ".hydra" / "overrides.yaml"
-        return list(OmegaConf.load(file)) if file.is_file() else []
+        return run_files.read_yaml(file, [str], run_files.AGAIN) or []
+
+    @cached_property
+    def search_path(self) -> list[str]:
+        """What a person typed so that Hydra found configuration in other folders."""
+        content = run_files.read_yaml(self.path / HYDRA, run_files.HYDRA, run_files.AGAIN)
+        words = content["hydra"]["overrides"]["hydra"] if content else []
+        # To look into a package is to import it.
+        return [w for w in words if w.startswith("hydra.searchpath=") and "pkg:" not in w]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -208,7 +217,8 @@ class Run:
     @property
     def other_code(self) -> bool:
         """Whether the run was trained with different code."""
-        return self._read("environment.json").get("code", digest_code()) != digest_code()
+        environment = self._read("environment.json", run_files.ENVIRONMENT, run_files.DELETE)
+        return environment.get("code", digest_code()) != digest_code()
 
     # Writing
 
@@ -222,26 +232,48 @@ class Run:
         return lock_folder(self.path, wait) if RANK == 0 else nullcontext()
 
     def set_status(self, state: str, **more: Any) -> None:
-        if RANK == 0:
-            now = time.strftime("%Y-%m-%d %H:%M:%S")
+        """Write how the run is; where the disk has no room for that, it is interrupted."""
+        if RANK > 0:
+            return
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        try:
             write_json(self.path / "status.json", {"state": state, "time": now} | more)
+        except CannotWrite:
+            if state in ("running", "done"):
+                raise
+            with contextlib.suppress(OSError):
+                (self.path / "status.json").unlink(missing_ok=True)
 
-    def begin(
-        self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str
-    ) -> None:
+    def begin(self, config: DictConfig, hydra: DictConfig | None, record: dict, device: str):
         """Write what is known before training; with `force`, remove what an earlier run left."""
         if RANK > 0:
             return
         if config.force:
             self.clear()
+        self.describe(config, hydra, record)
+        (self.path / RUN_METRICS).unlink(missing_ok=True)  # they were of other weights
+        write_json(self.path / "environment.json", describe_environment(device))
+        self.set_status("running")
+
+    def describe(self, config: DictConfig, hydra: DictConfig | None, record: dict) -> None:
+        """Write what the run is, and its configuration."""
+        write_json(self.path / "run.json", {"format": FORMAT} | record)
         if hydra is not None:
             overrides = OmegaConf.to_yaml(hydra.overrides.task)
             write_text(self.path / ".hydra" / "overrides.yaml", overrides)
-            write_text(self.path / ".hydra" / "hydra.yaml", OmegaConf.to_yaml({"hydra": hydra}))
-        write_text(self.path / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
-        write_json(self.path / "run.json", {"format": FORMAT} | record)
-        write_json(self.path / "environment.json", describe_environment(device))
-        self.set_status("running")
+            write_text(self.path / HYDRA, OmegaConf.to_yaml({"hydra": hydra}))
+        write_text(self.path / CONFIG, OmegaConf.to_yaml(config))
+
+    def repair(self, config: DictConfig, hydra: DictConfig | None, record: dict) -> None:
+        """Write again, or remove, what is damaged and does not take training to make."""
+        damaged = {fault.path for fault in self.faults if fault.kind == "damaged"}
+        if RANK > 0 or not damaged:
+            return
+        for file in ("environment.json", RUN_METRICS, HYDRA, ".hydra/overrides.yaml"):
+            if self.path / file in damaged:
+                (self.path / file).unlink(missing_ok=True)
+        if any(path.name == "run.json" or path.parent.name == ".hydra" for path in damaged):
+            self.describe(config, hydra, record)
 
     def clear(self) -> None:
         """Remove everything but the lock."""
@@ -256,20 +288,12 @@ class Run:
             write_json(self.path / "metrics.json", metrics)
             self.set_status("done")
 
-    def load_checkpoint(self, path: Path) -> dict | None:
-        """A checkpoint's content, None if there is none.
+    def best_weights(self) -> dict[str, Any]:
+        """The weights of the best checkpoint.
 
         Raises:
-            RunFailed: the file is damaged.
+            RunFailed: it is damaged or missing.
         """
-        import torch
-
-        if not path.is_file():
-            return None
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise RunFailed(
-                f"{path} is damaged ({type(error).__name__}): delete it and the run starts again, "
-                "or put a copy back"
-            ) from error
+        if checkpoint := run_files.load_checkpoint(self.best):
+            return checkpoint["state_dict"]
+        raise RunFailed(f"{self.best} is missing: rerun the run's command, which trains again")

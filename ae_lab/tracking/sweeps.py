@@ -27,10 +27,12 @@ from rich.table import Table
 from ae_lab.core import command, configuration
 from ae_lab.core.console import print_table
 from ae_lab.core.errors import UserError, root_cause
-from ae_lab.core.files import write_json
+from ae_lab.core.files import check_writable, write_json
+from ae_lab.tracking import run_files
 from ae_lab.tracking.identity import affects_result, digest
-from ae_lab.tracking.registry import tabulate_runs
+from ae_lab.tracking.registry import print_skipped, skip_damaged, tabulate_runs
 from ae_lab.tracking.run import Run
+from ae_lab.tracking.run_files import UnusableFile
 
 FILE = "sweep.json"
 
@@ -52,7 +54,7 @@ class Sweep:
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:
-        return [self.jobs[number] for number in sorted(self.jobs, key=int)]
+        return [self.jobs[number] for number in sorted(self.jobs, key=lambda n: (len(n), n))]
 
     @property
     def has_runs(self) -> bool:
@@ -66,9 +68,26 @@ class Sweep:
 
 def find_sweeps(folder: Path) -> list[Sweep]:
     """All starts under an experiment's folder, or the one in a sweep's own, in their order."""
-    files = [*folder.glob(FILE), *folder.glob(f"*/{FILE}")]
-    found = [Sweep(file.parent, **json.loads(file.read_text())) for file in files]
+    found = []
+    for file in (*folder.glob(FILE), *folder.glob(f"*/{FILE}")):
+        try:
+            found.append(read_sweep(file))
+        except UnusableFile as fault:
+            print_skipped(str(fault))
     return sorted(found, key=lambda sweep: sweep.started)
+
+
+def read_sweep(file: Path) -> Sweep:
+    """One start of a sweep.
+
+    Raises:
+        UnusableFile: its file is damaged or missing.
+    """
+    cure = "start the sweep again, which finds its finished runs"
+    content = run_files.read_json(file, run_files.SWEEP, cure)
+    if content is None:
+        raise UnusableFile(file, "is missing", cure)
+    return Sweep(file.parent, *(content[key] for key in ("started", "key", "data", "jobs")))
 
 
 def latest_sweeps(folder: Path) -> list[Sweep]:
@@ -79,7 +98,8 @@ def latest_sweeps(folder: Path) -> list[Sweep]:
 
 
 def finished_runs(sweeps: Sequence[Sweep]) -> list[Run]:
-    """The finished runs of some starts, each once, with the choices of its sweep."""
+    """The finished runs of some starts, each once, with the choices of its sweep; runs that cannot
+    be read are left out and named."""
     runs: dict[Path, Run] = {}
     for sweep in sweeps:
         for outcome in sweep.outcomes:
@@ -87,7 +107,7 @@ def finished_runs(sweeps: Sequence[Sweep]) -> list[Run]:
                 path = Path(os.path.normpath(sweep.folder / outcome["run"]))
                 run = runs.setdefault(path, Run(path))
                 run.choices, run.overrides = outcome["choices"], outcome["overrides"]
-    return [run for run in runs.values() if run.done]
+    return [run for run in skip_damaged(runs.values()) if run.done]
 
 
 def record_outcome(run: Run | None = None, error: str = "") -> None:
@@ -118,6 +138,7 @@ class SweepCallback(Callback):
     def start(self, config: DictConfig) -> None:
         overrides = SweepOverrides(config)
         folder = Path(config.hydra.sweep.dir)
+        check_writable(folder, "choose another folder with paths.outputs=...")
         data = {
             name: instantiate(source).fingerprint
             for name, source in overrides.data_sources().items()

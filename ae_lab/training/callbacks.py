@@ -140,6 +140,11 @@ class History(Checkpoint):
         if trainer.is_global_zero:
             write_csv(self.path, self.rows)
 
+    def on_fit_end(self, trainer, module) -> None:
+        # A run that had trained to its end, and resumes for its test, may have lost the file.
+        if trainer.is_global_zero and self.rows:
+            write_csv(self.path, self.rows)
+
     def state_dict(self) -> dict:
         return {"rows": self.rows, "seconds": self.seconds}
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from ae_lab.core import configuration
 from ae_lab.core.errors import UserError
 from ae_lab.core.files import replace_atomically
+from ae_lab.core.trust import check_trusted
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.identity import affects_result, digest, is_within
 from ae_lab.tracking.run import Run
@@ -39,7 +40,8 @@ def extend_config(config: DictConfig, parent: Run) -> DictConfig:
     """The configuration of the parent with what a person typed beside `extend`.
 
     Raises:
-        UserError: that would change more than when the run ends.
+        UserError: that would change more than when the run ends, or the parent's configuration
+            builds what is not trusted.
     """
     if not (typed := configuration.overrides()):
         raise UserError(
@@ -52,6 +54,8 @@ def extend_config(config: DictConfig, parent: Run) -> DictConfig:
     words = [word.lstrip("+") for word in typed]
     extended = OmegaConf.merge(parent.config, OmegaConf.from_dotlist(words))
     before, after = configuration.flatten(parent.config), configuration.flatten(extended)
+    used = [key for key in extended if key not in ("figures", "run_metrics", "hydra")]
+    check_trusted(extended, parent.path, used)
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     for key in sorted(changed):
         if affects_result(key) and not is_within(key, ENDS):
@@ -77,7 +81,7 @@ def load_weights(model: Autoencoder, parent: Run) -> None:
         UserError: they are not those of such a model.
     """
     try:
-        model.load_state_dict(parent.load_checkpoint(parent.best)["state_dict"])
+        model.load_state_dict(parent.best_weights())
     except RuntimeError as error:
         raise UserError(
             f"init_from={parent.path} has weights of another model: choose the model, the sizes "

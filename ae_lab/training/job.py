@@ -3,6 +3,8 @@
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +23,7 @@ from ae_lab.models.conditioning import check_labels
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
 from ae_lab.tracking.run import Run
+from ae_lab.tracking.run_files import UnreadableFile, load_checkpoint
 from ae_lab.tracking.sweeps import in_sweep, record_outcome
 from ae_lab.training.callbacks import Checkpoints, History
 from ae_lab.training.continuation import (
@@ -84,13 +87,37 @@ def train(config: DictConfig) -> Run:
     if config.init_from is not None:
         load_weights(model, parent)
     run, record = find_run(config, data.images, model, parent)
+    if is_done(run, config):  # asked before the lock: a finished run may be on a read-only disk
+        return run
     with run.lock(wait=in_sweep()):
-        if run.done and not config.force:
-            note = ", trained with different code (force=true trains again)"
-            print_rank_zero(f"done already{note if run.other_code else ''}: {run.path}")
-            return run
-        fit(config, run, record, model, data, parent)
+        if not config.force:
+            run.repair(config, hydra_settings(), record)
+        if not is_done(run, config):
+            for fault in [] if config.force else run.faults:
+                print_rank_zero(f"not done: {fault.why}")
+            fit(config, run, record, model, data, parent)
     return run
+
+
+def is_done(run: Run, config: DictConfig) -> bool:
+    """Whether the run is finished, with all its files, and says so.
+
+    Raises:
+        UnreadableFile: we may not read one of its files.
+    """
+    faults = [] if config.force else run.faults
+    for fault in faults:
+        if isinstance(fault, UnreadableFile):
+            raise fault
+    if config.force or faults or not run.done:
+        return False
+    note = ", trained with different code (force=true trains again)" if run.other_code else ""
+    print_rank_zero(f"done already{note}: {run.path}")
+    return True
+
+
+def hydra_settings() -> DictConfig | None:
+    return HydraConfig.get() if HydraConfig.initialized() else None
 
 
 def refuse_several_devices_in_sweep(devices: object) -> None:
@@ -118,7 +145,8 @@ def find_run(
     choices = configuration.choices() if config.extend is None else parent.choices
 
     def default_identity(choices: dict[str, str]) -> dict:
-        words = [f"{group}={choice}" for group, choice in choices.items()]
+        groups = configuration.groups_of("config")
+        words = [f"{group}={choices[group]}" for group in groups if group in choices]
         if HydraConfig.initialized():
             words += configuration.search_path(HydraConfig.get())
         return identify(configuration.compose(words), images.fingerprint, precision)
@@ -130,7 +158,7 @@ def find_run(
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "metrics": {name: metric.higher_is_better for name, metric in model.metrics.items()},
         "choices": choices,
-        "configuration": {key: flat[key] for key in flat if key != "figures"},
+        "configuration": {key: flat[key] for key in flat if key not in ("figures", "trust")},
         "identity": identity,
     }
     return find_or_create_run(config.paths.outputs, identity, name, default_identity), record
@@ -145,28 +173,35 @@ def fit(
     parent: Run | None,
 ) -> None:
     """Train from the last checkpoint or from the start, test the best, write the record."""
-    last = None if config.force else run.load_checkpoint(run.last)
-    source = run
-    if last is None and config.extend is not None:
-        source, last = parent, parent.load_checkpoint(parent.last)
-    trainer = build_trainer(config, run, last["global_step"] if last else 0, model, source)
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    run.begin(config, hydra, record, device=str(trainer.strategy.root_device))
-    step = last and last["global_step"]
+    source, last = starting_point(config, run, parent)
+    step = last["global_step"] if last else 0
+    trainer = build_trainer(config, run, step, model, source)
+    run.begin(config, hydra_settings(), record, device=str(trainer.strategy.root_device))
     verb = "resumed" if source is run else f"extends {source.path}"
     print_rank_zero(f"{verb} at step {step}: {run.path}" if last else f"new: {run.path}")
-    if source is not run and RANK == 0:
-        copy_best(source, run)
-    for logger in trainer.loggers:
-        log_charts(logger)
-    try:
+    with recorded(run, config):
+        if source is not run and RANK == 0:
+            copy_best(source, run)
+        for logger in trainer.loggers:
+            log_charts(logger)
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
         trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
-        model.load_state_dict(run.load_checkpoint(run.best)["state_dict"])
+        model.load_state_dict(run.best_weights())
         trainer.test(model, data, verbose=False)
         finish(trainer, run, model)
+
+
+@contextmanager
+def recorded(run: Run, config: DictConfig) -> Iterator[None]:
+    """Write to the run's status how the block ended.
+
+    Raises:
+        RunFailed: it ended by an error.
+    """
+    try:
+        yield
     except (KeyboardInterrupt, SystemExit) as stop:
         run.set_status("interrupted")
         print_rank_zero(f"interrupted: {run.path}; rerun the command to resume")
@@ -179,6 +214,31 @@ def fit(
             why += f": {advise_on_divergence(config, run)}"
         run.set_status("failed", error=why, traceback=traceback.format_exc())
         raise RunFailed(f"{run.path} failed: {why}") from error
+
+
+def starting_point(config: DictConfig, run: Run, parent: Run | None) -> tuple[Run, dict | None]:
+    """The run whose last checkpoint training starts from, and that checkpoint; None at the start.
+
+    The best checkpoint may have been lost. The last one does not hold its weights, so the run
+    starts again, and comes by them as it did before.
+
+    Raises:
+        RunFailed: a checkpoint is damaged.
+        UserError: the run to extend has no last checkpoint.
+    """
+    last = None if config.force else load_checkpoint(run.last)
+    state = last.get("callbacks", {}).get("Checkpoints", {}) if last else {}
+    had_best = state.get("best") is not None or (run.path / "metrics.json").exists()
+    if last and had_best and load_checkpoint(run.best) is None:
+        print_rank_zero(f"{run.best} is missing: the run starts again")
+        if RANK == 0:
+            run.last.unlink()  # beside a new best checkpoint it would pass for the end of this run
+        last = None
+    if last is not None or config.extend is None:
+        return run, last
+    if (last := load_checkpoint(parent.last)) is None:
+        raise UserError(f"extend={parent.path}: it has no last.ckpt to go on from; try init_from")
+    return parent, last
 
 
 def advise_on_divergence(config: DictConfig, run: Run) -> str:
