@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 from rich.table import Table
 
+from ae_lab.core import configuration
 from ae_lab.core.console import print_table
 from ae_lab.core.quoting import explain_override
 from ae_lab.core.streams import lasting_output
@@ -93,6 +96,13 @@ def one_run(tmp_path):
     contents = {"run": record, "metrics": numbers, "status": {"state": "done"}}
     for name, content in contents.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(configuration.compose(["latent=2"]), folder / ".hydra" / "config.yaml")
+    (folder / "history.csv").write_text("epoch,step\n0,1\n")
+    (folder / "environment.json").write_text("{}")
+    (folder / "checkpoints").mkdir()
+    for name in ("last", "best"):
+        torch.save({"state_dict": {}}, folder / "checkpoints" / f"{name}.ckpt")
     return folder
 
 

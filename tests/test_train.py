@@ -121,7 +121,7 @@ ERRORS = {
     "gradient_clip=-1": "gradient_clip must be a finite number > 0, got -1",
     "objective=likelihood likelihood=bernoulli output=linear": "needs output=sigmoid",
     "dropout=2": "dropout must be a finite number >= 0 and <= 1, got 2",
-    "hidden=[500,abc]": "hidden must be an integer >= 1, got abc",
+    "hidden=[500,abc]": "hidden must be a list of integers or null, got [500, 'abc']",
     "depth=7": "depth must be 2 or 3, got 7; set hidden=[...] for other sizes",
     "seed=-1": "seed must be an integer >= 0, got -1",
     "trainer.accelerator=abacus": "abacus",

@@ -29,7 +29,7 @@ def check_model(config: DictConfig) -> None:
         UserError: the parts do not fit each other or the images, or the model does not fit into
             the machine's memory.
     """
-    if config.data.shape is None:  # known when the images are
+    if None in (config.data.shape, config.data.classes):  # known when the images are
         return
     with torch.device("meta"):
         try:

@@ -76,9 +76,9 @@ def train(config: DictConfig) -> Run:
     if config.extend is not None:
         config = extend_config(config, parent)
     validation.check_options(config, "config")
-    validation.check_parts(config)
     check_int("epochs", config.epochs)
     check_arguments(config)
+    validation.check_parts(config)
     refuse_several_devices_in_sweep(config.trainer.devices)
     check_model(config)
     data = load_data(config)
