@@ -16,8 +16,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -267,7 +265,4 @@ def _typed_search_path() -> tuple[str, ...] | None:
 
 @cache
 def _compose(overrides: tuple[str, ...], search_path: tuple[str, ...]) -> DictConfig:
-    words = [*overrides, *search_path]
-    if GlobalHydra.instance().is_initialized():  # inside a command, whose state must stay
-        return hydra.compose("evaluate", overrides=words)
-    return configuration.compose(words, "evaluate")
+    return configuration.compose([*overrides, *search_path], "evaluate")
