@@ -11,9 +11,7 @@ from ae_lab.core import command
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m ae_lab.claims", description="Does each claim hold?"
-    )
+    parser = command.Parser(prog="python -m ae_lab.claims", description="Does each claim hold?")
     parser.add_argument(
         "--outputs", metavar="FOLDER", help="a folder of runs; by default saved results decide"
     )
@@ -35,10 +33,12 @@ def show_claims(arguments: argparse.Namespace) -> None:
     from ae_lab.core.console import print_table
     from ae_lab.reporting.claims import audit, collect_runs, verdict_table
 
+    if arguments.plot:
+        from ae_lab.reporting.forest_plot import check_format, save_forest
+
+        check_format(Path(arguments.plot))
     verdicts = audit(collect_runs(arguments.outputs and Path(arguments.outputs)))
     if arguments.plot:
-        from ae_lab.reporting.forest_plot import save_forest
-
         print(save_forest(verdicts, Path(arguments.plot)))
         return
     table = verdict_table(verdicts)

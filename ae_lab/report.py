@@ -13,7 +13,7 @@ from ae_lab.core.files import check_writable
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m ae_lab.report",
         description="Draw the figures of an experiment or of a sweep.",
     )

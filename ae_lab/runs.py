@@ -10,7 +10,7 @@ from ae_lab.core import command
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m ae_lab.runs",
         description="All runs as a table, best first. Filters: model=mlp latent=2,5 state=done",
     )

@@ -1,5 +1,6 @@
 """Commands: a Hydra application whose errors are one line and an exit code."""
 
+import argparse
 import logging
 import os
 import re
@@ -7,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +24,13 @@ from ae_lab.core.quoting import explain_override
 from ae_lab.core.streams import lasting_output
 
 _launched = "config"  # the name of the configuration that this process's command line is about
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses words; a mistake is one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(print_error(UserError(f"{message}: --help lists what there is")))
 
 
 def entry_point(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,6 +70,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     logging.getLogger("hydra").setLevel(logging.CRITICAL)  # it also raises what it logs
+    exit_on_error(configuration.check_flags, sys.argv[1:])
     exit_on_error(configuration.check_choices, sys.argv[1:], config_name)
     options = {"config_path": str(configuration.CONF), "config_name": config_name}
     exit_on_error(hydra.main(version_base="1.3", **options)(guarded))
@@ -99,8 +109,16 @@ def explain_error(error: BaseException) -> str:
         return f"the configuration lacks '{missing[1] or missing[2]}': leave out what takes it away"
     if "Config group override must be a string" in text:
         return "a word of the command line names no key: write key=value, as in latent=5"
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if unfit := re.fullmatch(r"Error merging override (.*)", text):
+        kind = getattr(error.__cause__, "object_type", None)
+        return f"cannot set {unfit[1]}: it is {'a list' if kind is list else 'a group'}"
+    if isinstance(error, OmegaConfBaseException):
+        why = " ".join(str(error.msg).partition("full_key:")[0].split())
+        return f"{error.full_key}: {why.rpartition('raised while resolving interpolation: ')[2]}"
+    if isinstance(error, HydraException):
         return text
     if refused := disk_error(error):
         return str(CannotWrite(refused.filename or "a file", refused))
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {text}"

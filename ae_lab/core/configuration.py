@@ -56,11 +56,46 @@ RENAMED = {
     "figure/plane": "figure=latent_grid",
     "figure/edit": "figure=label_swap",
 }
+# What other programs call our settings.
+OTHER_NAMES = {
+    **dict.fromkeys(("learning_rate", "learning-rate", "optimizer.lr"), "lr"),
+    **dict.fromkeys(("latent_dim", "latent_dims", "latent_size", "z_dim", "dim", "z"), "latent"),
+    **dict.fromkeys(("hidden_dims", "hidden_sizes", "layers", "units"), "hidden"),
+    **dict.fromkeys(("batch", "bs"), "batch_size"),
+    **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("gpus", "num_gpus", "devices"), "trainer.devices"),
+    **dict.fromkeys(("device", "accelerator"), "trainer.accelerator"),
+    **dict.fromkeys(("precision", "amp"), "trainer.precision"),
+    **dict.fromkeys(("dataset", "datamodule"), "data"),
+    **dict.fromkeys(("loss", "criterion"), "objective"),
+    **dict.fromkeys(("clip", "grad_clip", "gradient_clip_val"), "gradient_clip"),
+    **dict.fromkeys(("beta", "kl_weight"), "objective.kl.weight"),
+    **dict.fromkeys(("sigma", "noise_level"), "noise.sigma"),
+    **dict.fromkeys(("output_dir", "outputs", "log_dir"), "paths.outputs"),
+}
 # Hydra's own plugins, each a package to install.
 PLUGINS = {
     "hydra/launcher": ("basic", "joblib", "ray", "rq", "submitit"),
     "hydra/sweeper": ("ax", "basic", "nevergrad", "optuna"),
 }
+FLAGS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
+    *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
+    *(
+        "--experimental-rerun",
+        "--info",
+        "-h",
+        "-c",
+        "-p",
+        "-r",
+        "-m",
+        "-sc",
+        "-cp",
+        "-cn",
+        "-cd",
+        "-i",
+    ),
+)
 RENAMED_FOLDERS = {
     "preset/line": "cnn_ablation",
     "preset/outlook": "future_work",
@@ -118,11 +153,32 @@ def groups_of(config_name: str) -> list[str]:
     return [name for name in names if not name.startswith("override ")]
 
 
+def optional_groups(config_name: str) -> list[str]:
+    """The groups of which a configuration need not choose."""
+    entries = [entry for entry in load_file(config_name).defaults if entry != "_self_"]
+    return [str(key) for entry in entries for key, value in entry.items() if value is None]
+
+
 def choices_of(group: str) -> list[str]:
     """The choices of a group, those in folders as folder/choice."""
     files = sorted((CONF / group).rglob("*.yaml"))
     names = [str(file.relative_to(CONF / group).with_suffix("")) for file in files]
     return [name for name in names if not name.startswith("shared/")]
+
+
+def check_flags(words: Iterable[str]) -> None:
+    """Check that what begins with a dash is a flag of Hydra's.
+
+    Raises:
+        UserError: names the nearest flag, or says how settings are written.
+    """
+    for word in words:
+        flag = word.partition("=")[0]
+        if word.startswith("-") and not any(known.startswith(flag) for known in FLAGS):
+            raise UserError(
+                f"there is no flag {flag}: settings are written without dashes, as in latent=5, "
+                "and --help lists them"
+            )
 
 
 def check_choices(words: Iterable[str], config_name: str) -> None:
@@ -135,10 +191,12 @@ def check_choices(words: Iterable[str], config_name: str) -> None:
     for word in words:
         group, equals, choice = word.lstrip("+").partition("=")
         if equals and group in groups_of(config_name):
-            is_name = choice.strip("[]'\" ") and not choice.replace(".", "").isdigit()
+            names = [name.strip("[]'\" ") for name in choice.split(",")]
+            is_name = all(name and not name.replace(".", "").isdigit() for name in names)
             if not is_name or choice == "null":
+                leave = "leave it out, or " if group in optional_groups(config_name) else ""
                 available = ", ".join(choices_of(group))
-                raise UserError(f"{word} is no choice: choose from: {available}")
+                raise UserError(f"{word} is no choice: {leave}choose from: {available}")
 
 
 def describe(config_name: str) -> str:
@@ -178,6 +236,8 @@ def explain_unknown(name: str, config_name: str) -> str:
     if name in RENAMED:
         new = RENAMED[name]
         return f"'{name.replace('/', '=')}' is called '{new}' now"
+    if name.lower() in OTHER_NAMES and config_name == "config":
+        return f"there is no key '{name}': did you mean '{OTHER_NAMES[name.lower()]}'?"
     ours = [group for group in groups_of(config_name) if name.startswith(f"{group}/")]
     group, _, choice = name.partition("/") if ours else name.rpartition("/")
     if group in PLUGINS:
@@ -204,7 +264,12 @@ def explain_unknown(name: str, config_name: str) -> str:
     siblings = [key for key in keys if key.rpartition(".")[0] == parent]
     if parent == "trainer" and not difflib.get_close_matches(name, siblings, n=1, cutoff=0.85):
         return f"{name} is not set yet: arguments of Lightning's trainer are added as +{name}=..."
-    return f"there is no key '{name}': {suggest(name, siblings or keys)}"
+    if name in siblings:
+        return f"{name} has no such keys yet: add each as +{name}.key=value"
+    cure = suggest(name, siblings or keys)
+    if cure.startswith("choose") and len(siblings or keys) > 20:
+        cure = "--help lists those there are"
+    return f"there is no key '{name}': {cure}"
 
 
 def has_key(config: DictConfig, key: str) -> bool:

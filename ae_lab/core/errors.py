@@ -56,8 +56,9 @@ def disk_error(error: BaseException, numbers: tuple[int, ...] = FULL) -> OSError
 def suggest(word: str, choices: Iterable[str]) -> str:
     """The choice closest to a mistyped word as a question, else the list of choices."""
     choices = sorted(map(str, choices))
-    close = difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"choose from: {', '.join(choices)}"
+    lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.5)
+    return f"did you mean '{lower[close[0]]}'?" if close else f"choose from: {', '.join(choices)}"
 
 
 def check_choice(name: str, value, choices: dict):

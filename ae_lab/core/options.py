@@ -6,6 +6,12 @@ The keys of parts are not here: each part annotates its own parameters.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from typing_extensions import TypedDict  # pydantic takes Python's own from 3.12 on
+
+
+class Part(TypedDict):
+    _target_: str
+
 
 @dataclass
 class TrainOptions:
@@ -34,8 +40,8 @@ class TrainOptions:
     force: bool
     checkpoint_seconds: float
     run: dict
-    run_metrics: dict
-    figures: list
+    run_metrics: dict[str, Part]
+    figures: list[Part]
 
 
 @dataclass

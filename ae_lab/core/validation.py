@@ -15,9 +15,15 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
 from ae_lab.core.errors import UserError, suggest
-from ae_lab.core.options import OPTIONS
+from ae_lab.core.options import OPTIONS, Part
 
-NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a group"}
+NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    dict: "a group",
+}
 NAMES |= {type(None): "null", list: "a list"}
 PART = "a part with a _target_"
 # Not what a person gives a part: resolved first, and filled in later.
@@ -46,20 +52,38 @@ def check_parts(config: DictConfig) -> None:
     parts = OmegaConf.to_container(config, resolve=False)
     parts.pop("run_metrics", None)  # computed after the runs, by packages that are slow to import
     for path, node in find_parts(parts, ""):
-        target = get_object(node["_target_"])
+        target = find_target(path, node["_target_"])
         parameters = inspect.signature(target).parameters
         hints = annotations(target)
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
         for key, value in node.items():
             if key.startswith("_"):
                 continue
-            if key not in parameters and not takes_any:
+            if key not in parameters and not rest:
                 usable = [name for name in parameters if name != "self"]
-                raise UserError(f"{path[:-1]} has no '{path}{key}': {suggest(key, usable)}")
+                cure = suggest(key, usable) if usable else "it takes nothing"
+                raise UserError(f"{path[:-1]} has no '{path}{key}': {cure}")
             name = typed_name(f"{path}{key}", value)
+            # null is judged where it is set
             is_open = name != f"{path}{key}" and OmegaConf.select(config, name) is None
-            if key in hints and name not in OURS and not is_open:  # null is judged where it is set
-                check_key(config, f"{path}{key}", name, hints[key])
+            parameter = key if key in parameters else rest[0]
+            if parameter in hints and name not in OURS and not is_open:
+                check_key(config, f"{path}{key}", name, hints[parameter])
+
+
+def find_target(path: str, name: object) -> Any:
+    """The class or function that a `_target_` names.
+
+    Raises:
+        UserError: Python does not find it.
+    """
+    try:
+        return get_object(name)
+    except Exception as error:
+        raise UserError(
+            f"{path}_target_={name} names nothing that Python finds: give a class by its package, "
+            "as in ae_lab.models.Autoencoder, and run the command where it can be imported"
+        ) from error
 
 
 def find_parts(node: object, path: str) -> Iterator[tuple[str, dict]]:
@@ -71,11 +95,12 @@ def find_parts(node: object, path: str) -> Iterator[tuple[str, dict]]:
             yield from find_parts(value, f"{path}{key}.")
 
 
-def has_parts(value: object) -> bool:
-    """Whether a value is itself made of parts, which are checked on their own."""
-    return bool(list(find_parts(value, ""))) or (
-        isinstance(value, list) and any(has_parts(item) for item in value)
-    )
+def is_made_of_parts(value: object) -> bool:
+    """Whether a value is a part, or parts in a group or list: those are checked alone."""
+    if isinstance(value, dict) and "_target_" in value:
+        return True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inner) and all(map(is_made_of_parts, inner))
 
 
 def typed_name(name: str, value: object) -> str:
@@ -103,7 +128,7 @@ def check_key(config: DictConfig, key: str, name: str, hint: Any) -> None:
     value = OmegaConf.select(config, key)
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value, resolve=True)
-    if has_parts(value):
+    if is_made_of_parts(value):
         return
     if type(value) is int and not accepts(hint, value) and accepts(hint, str(value)):
         OmegaConf.update(config, key, str(value))
@@ -140,18 +165,24 @@ def describe(hint: Any) -> str:
         return " or ".join(dict.fromkeys(map(describe, arguments)))
     if origin is Literal:
         return " or ".join(map(show, arguments))
+    if hint is Part:
+        return PART
+    if origin is dict and arguments:
+        return f"a group of {plural(describe(arguments[1]))}"
     if inspect.isclass(origin or hint) and issubclass(origin or hint, str | dict):
         return NAMES[str if issubclass(origin or hint, str) else dict]
     inner = [describe(argument) for argument in arguments if argument is not ...]
     if inspect.isclass(origin) and hasattr(origin, "__iter__"):
-        return f"a list of {plural(inner[0])}" if inner else "a list"
+        count = f"{len(inner)} " if origin is tuple and ... not in arguments else ""
+        return f"a list of {count}{plural(inner[0])}" if inner else "a list"
     return NAMES.get(hint, PART)
 
 
 def plural(words: str) -> str:
     """'an integer' → 'integers'."""
     article, _, noun = words.partition(" ")
-    return f"{noun}s" if article in ("a", "an") and " " not in noun else words
+    noun, *rest = noun.split(" ", 1)
+    return " ".join([f"{noun}s", *rest]) if article in ("a", "an") else words
 
 
 def show(value: object) -> str:

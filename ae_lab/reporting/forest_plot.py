@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import fill
 
 import matplotlib
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -60,19 +61,25 @@ def save_forest(verdicts: list[Verdict], file: Path) -> Path:
     """Write the plot in the format that the file's ending names; returns the file.
 
     Raises:
-        UserError: matplotlib does not know the format, or nothing was run.
+        UserError: nothing was run.
     """
     with matplotlib.rc_context(STYLE):
         figure = draw_forest(verdicts)
         if figure is None:
             raise UserError("no experiment that a claim is about was run: there is nothing to draw")
-        format_name = file.suffix.removeprefix(".") or "none"
-        known = figure.canvas.get_supported_filetypes()
-        if format_name not in known:
-            raise UserError(f"{file}: the format {format_name} is not known: give png, svg or pdf")
         with replace_atomically(file) as beside:
-            figure.savefig(beside, format=format_name)
+            figure.savefig(beside, format=file.suffix[1:])
     return file
+
+
+def check_format(file: Path) -> None:
+    """Check that a file's ending names a format of pictures.
+
+    Raises:
+        UserError: matplotlib does not know it.
+    """
+    if file.suffix[1:] not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"{file} must end in .png, .svg or .pdf")
 
 
 def _name(row: Row) -> str:

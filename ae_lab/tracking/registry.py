@@ -54,7 +54,7 @@ def run_from_path(path: str | None) -> Run:
     Raises:
         UserError: it names none.
     """
-    if path is None:
+    if not path:
         raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
     return Run(Path(path))
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -13,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from ae_lab.core import command, configuration, validation
-from ae_lab.core.errors import UserError, root_cause
+from ae_lab.core.errors import UserError, check_int, root_cause
 from ae_lab.data.images import Batch
 
 COPIES = 4  # of each weight in training: itself, its gradient, two moments
@@ -31,6 +32,7 @@ def check_model(config: DictConfig) -> None:
     """
     if None in (config.data.shape, config.data.classes):  # known when the images are
         return
+    check_shape(config.data.shape, config.data.classes)
     with torch.device("meta"):
         try:
             model = instantiate(config.model)
@@ -45,6 +47,17 @@ def check_model(config: DictConfig) -> None:
         except Exception as error:
             shape = tuple(config.data.shape)
             raise_unless_meta(error, f"the parts do not fit each other or images of {shape}")
+
+
+def check_shape(shape: Sequence[int], classes: int) -> None:
+    """Check that images have three sides, none of them empty, and labels no fewer than no class.
+
+    Raises:
+        UserError: they have not.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"data.shape must be [channels, height, width], got {list(shape)}")
+    check_int("data.classes", classes, minimum=0)
 
 
 def raise_unless_meta(error: Exception, what: str) -> None:

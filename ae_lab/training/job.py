@@ -38,6 +38,7 @@ from ae_lab.training.loggers import log_charts, log_result
 from ae_lab.training.trainer import (
     build_trainer,
     check_arguments,
+    check_interval,
     quiet_libraries,
     resolve_precision,
 )
@@ -82,6 +83,7 @@ def train(config: DictConfig) -> Run:
     refuse_several_devices_in_sweep(config.trainer.devices)
     check_model(config)
     data = load_data(config)
+    check_interval(config, len(data.images.train))
     model = instantiate(config.model)
     check_labels(model, data.images)
     if config.init_from is not None:

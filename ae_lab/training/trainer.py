@@ -21,6 +21,8 @@ from ae_lab.training.callbacks import Checkpoints, History, ProgressBar
 from ae_lab.training.checkpoint_io import AtomicCheckpointIO
 from ae_lab.training.image_logger import ImageLogger
 
+# Zero passes Lightning's own checks of these, and is divided by later.
+COUNTS = ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps")
 # Arguments of Lightning's trainer that a run cannot use, and what to do instead.
 REFUSED = {
     "logger": "loggers are a group of their own, as in logger=tensorboard",
@@ -63,7 +65,15 @@ def check_arguments(config: DictConfig) -> None:
     given = {name: value for name, value in config.trainer.items() if value is not None}
     for name in given.keys() & REFUSED.keys():
         raise UserError(f"trainer.{name} is not for runs: {REFUSED[name]}")
-    check_int("trainer.max_epochs", given.get("max_epochs", 1))
+    for name in [name for name in COUNTS if isinstance(given.get(name), int)]:
+        check_int(f"trainer.{name}", given[name])
+    if "gradient_clip_algorithm" in given and "gradient_clip_val" not in given:
+        raise UserError("trainer.gradient_clip_algorithm does nothing without gradient_clip=...")
+    check_float("checkpoint_seconds", config.checkpoint_seconds)
+    if config.early_stopping is not None:
+        check_int("early_stopping", config.early_stopping)
+    if config.gradient_clip is not None:
+        check_float("gradient_clip", config.gradient_clip, exclusive=True)
     if given.get("limit_train_batches") == 0:
         raise UserError("trainer.limit_train_batches=0 trains nothing: give at least 1")
     if given.get("max_steps", -1) != -1:
@@ -76,6 +86,25 @@ def check_arguments(config: DictConfig) -> None:
         raise UserError(
             f"trainer.val_check_interval={given['val_check_interval']} must be a number of batches,"
             " or a share of an epoch: a result must not depend on a machine's speed"
+        )
+    check_float("trainer.val_check_interval", given.get("val_check_interval", 1), exclusive=True)
+
+
+def check_interval(config: DictConfig, num_images: int) -> None:
+    """Check that validation comes at least once an epoch where it is counted in its batches.
+
+    Raises:
+        UserError: an epoch has fewer.
+    """
+    interval, in_epoch = (
+        config.trainer.get("val_check_interval"),
+        -(-num_images // config.batch_size),
+    )
+    across_epochs = config.trainer.get("check_val_every_n_epoch", 1) is None
+    if isinstance(interval, int) and interval > in_epoch and not across_epochs:
+        raise UserError(
+            f"trainer.val_check_interval={interval} is more than the {in_epoch} batches of an "
+            "epoch: take fewer, or count across epochs, +trainer.check_val_every_n_epoch=null"
         )
 
 
@@ -112,11 +141,8 @@ def build_trainer(
         Checkpoints(run.checkpoints, config.checkpoint_seconds, extends=source not in (None, run)),
     ]
     if config.early_stopping is not None:
-        patience = check_int("early_stopping", config.early_stopping)
         mode = "max" if model.monitor_is_better_higher else "min"
-        callbacks.append(EarlyStopping(model.monitor, patience=patience, mode=mode))
-    if config.gradient_clip is not None:
-        check_float("gradient_clip", config.gradient_clip, exclusive=True)
+        callbacks.append(EarlyStopping(model.monitor, patience=config.early_stopping, mode=mode))
     callbacks += instantiate(config.callbacks).values()
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))

@@ -161,6 +161,12 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor, bypass: Sequence[Tensor] = ()) -> Tensor:
         """`bypass` is what the encoder returned with its features."""
         x, waiting = self.start(z), list(bypass)
+        needed = len(self.stages) * self.unpools + (len(self.stages) - 1) * self.skips
+        if len(waiting) < needed:
+            raise UserError(
+                f"the decoder takes {needed} maps past the code, and the encoder provides "
+                f"{len(waiting)}: give both the same depth and hidden"
+            )
         for number, stage in enumerate(self.stages):
             if self.skips and number:
                 x = torch.cat([x, waiting.pop()], dim=1)

@@ -52,7 +52,9 @@ def activation(name: str) -> nn.Module:
     try:
         return get_class(name)()
     except Exception as error:
-        raise UserError(f"activation={name} is not a class without arguments: {error}") from error
+        raise UserError(
+            f"activation={name} is not a class that Python finds and that takes no arguments"
+        ) from error
 
 
 def output_map(name: str) -> Callable[[Tensor, Tensor], Tensor]:
