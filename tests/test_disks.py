@@ -1,11 +1,13 @@
 """Disks that are full, or not ours to write to.
 
-A full disk is simulated: the call that writes raises what the system would.
+A full disk is simulated: the call that writes raises what the system would. One is real.
 """
 
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from ae_lab.core import files
 from ae_lab.core.errors import CannotWrite, UserError
 from ae_lab.tracking.registry import find_runs
 from ae_lab.tracking.run import Run
-from tests.conftest import SMALL
+from tests.conftest import REPOSITORY, SMALL
 
 WORDS = [*SMALL, "latent=2", "hidden=[16]", "data.limit=60", "run_metrics={}"]
 WORDS += ["figures=[{_target_:ae_lab.reporting.table,columns:[test/mse]}]"]
@@ -179,3 +181,48 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, below):
     with pytest.raises(UserError, match="cannot write to"):
         files.check_writable(tmp_path / "file" / below)
     files.check_writable(tmp_path / "new" / below)
+
+
+# A disk of 4 MB, below the size of a checkpoint, that has room for it when the run is resumed.
+SMALL_DISK = """
+import os
+from ae_lab.train import main
+
+def train():
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+if os.system("mount -t tmpfs -o size=4m tmpfs outputs"):
+    raise SystemExit(77)
+print("first:", train())
+os.system("find outputs -name '*.part'; mount -o remount,size=100m outputs")
+print("second:", train())
+"""
+
+
+def test_a_run_goes_on_when_a_real_disk_has_room_again(tmp_path):
+    (tmp_path / "outputs").mkdir()
+    words = [*SMALL, "data.limit=60", "run_metrics={}"]
+    disk = ["unshare", "--user", "--map-root-user", "--mount"]
+    try:
+        done = subprocess.run(
+            [*disk, sys.executable, "-c", SMALL_DISK, *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare, which makes a disk of our own")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this system lets us make no disk of our own")
+    assert "first: 1" in done.stdout
+    assert ".part" not in done.stdout
+    [line] = done.stderr.strip().splitlines()
+    assert "cannot write outputs/runs/" in line
+    assert "No space left on device): free some space there and rerun the command" in line
+    assert "second: 0" in done.stdout

@@ -1,5 +1,7 @@
 """Run folders are foreign input: whatever their files hold, one line, and other runs go on."""
 
+import builtins
+import io
 import json
 import shutil
 from pathlib import Path
@@ -164,17 +166,45 @@ def test_half_a_folder_is_a_row_and_blocks_nothing(folders, command, tmp_path):
     assert [name for name in command("runs", "--csv").stdout.split("\n") if "half" in name]
 
 
-def test_a_file_that_we_may_not_read_is_not_called_damaged(folders, command, monkeypatch):
-    """The refusal is simulated: tests may run as root, who may read all."""
+@pytest.fixture
+def forbid(monkeypatch):
+    """Make a file one that we may not read, which root may: `forbid(path)`."""
+
+    def _forbid(path: Path) -> None:
+        def closed(file, *arguments, real=io.open, **options):
+            if not isinstance(file, int) and Path(file).absolute() == path.absolute():
+                raise PermissionError(13, "Permission denied", str(file))
+            return real(file, *arguments, **options)
+
+        monkeypatch.setattr(io, "open", closed)
+        monkeypatch.setattr(builtins, "open", closed)
+
+    return _forbid
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_we_may_not_read_stops_no_other_run(file, folders, command, forbid):
+    closed, other = folders
+    if closed.record["identity"]["model.seed"] != 0:
+        closed, other = other, closed
+    forbid(closed.path / file)
+    listed, report = command("runs"), command("report", "some")
+    for done in (listed, report, command("evaluate", f"run={closed.path}", "seed=1")):
+        check_one_line(done)
+    assert (listed.returncode, report.returncode) == (0, 0), report.stderr
+    assert other.name in listed.stdout
+    done = command("train", *WORDS)
+    check_one_line(done)
+    for output in (listed.stdout, report.stderr, done.stderr):
+        assert "damaged" not in output
+    if done.returncode:
+        assert "cannot be read (Permission denied): make it readable" in done.stderr
+    assert (closed.path / file).is_file()
+
+
+def test_a_file_that_we_may_not_read_is_not_called_damaged(folders, command, forbid):
     [run] = [one for one in folders if one.record["identity"]["model.seed"] == 0]
-    refused = run.path.name + "/metrics.json"
-
-    def closed(self, *arguments, real=Path.read_text, **options):
-        if str(self).endswith(refused):
-            raise PermissionError(13, "Permission denied", str(self))
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "read_text", closed)
+    forbid(run.path / "metrics.json")
     assert "unreadable: " in command("runs").stdout
     done = command("train", *WORDS)
     assert done.returncode == 2

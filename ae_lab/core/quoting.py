@@ -14,6 +14,8 @@ def explain_override(override: str) -> str:
     "cannot read data.source.path=/a(1): quote the value, as in 'data.source.path=\\"/a(1)\\"'"
     """
     key, equals, value = override.partition("=")
+    if not override.isprintable():
+        return f"cannot read {override!r}: leave out what is no letter and no sign"
     if not equals:
         return f"cannot read '{override}': expected key=value, as in latent=10"
     if value[:1] in ("[", "{") or value[:1] in ("'", '"') or not is_readable(quote(key, value)):
