@@ -1,7 +1,7 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
 `interfaces` says what the parts promise each other; `autoencoder` is the module; `bottlenecks`,
-`objectives`, `likelihoods` and `networks` hold the parts that configurations name.
+`objectives`, `regularizers`, `likelihoods` and `networks` hold the parts that configurations name.
 """
 
 from ae_lab.models.autoencoder import Autoencoder
@@ -10,6 +10,7 @@ from ae_lab.models.bottlenecks import (
     IdentityBottleneck,
     LadderBottleneck,
     LinearBottleneck,
+    TopKBottleneck,
 )
 from ae_lab.models.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
 from ae_lab.models.networks.conv import ConvDecoder, ConvEncoder
@@ -17,6 +18,7 @@ from ae_lab.models.networks.mlp import MLPDecoder, MLPEncoder
 from ae_lab.models.networks.unet import UNetDecoder, UNetEncoder
 from ae_lab.models.objectives import (
     KL,
+    DeadUnitLoss,
     IWAELoss,
     LossTerm,
     NegativeLogLikelihood,
@@ -24,27 +26,43 @@ from ae_lab.models.objectives import (
     PSNRLoss,
     SquaredError,
 )
+from ae_lab.models.regularizers import (
+    CodeNorm,
+    JacobianNorm,
+    MaximumMeanDiscrepancy,
+    SparsityKL,
+    TotalCorrelation,
+    WeightNorm,
+)
 
 __all__ = [
     "KL",
     "Autoencoder",
     "BernoulliLikelihood",
+    "CodeNorm",
     "ConvDecoder",
     "ConvEncoder",
+    "DeadUnitLoss",
     "GaussianBottleneck",
     "GaussianLikelihood",
     "IWAELoss",
     "IdentityBottleneck",
+    "JacobianNorm",
     "LadderBottleneck",
     "Likelihood",
     "LinearBottleneck",
     "LossTerm",
     "MLPDecoder",
     "MLPEncoder",
+    "MaximumMeanDiscrepancy",
     "NegativeLogLikelihood",
     "Objective",
     "PSNRLoss",
+    "SparsityKL",
     "SquaredError",
+    "TopKBottleneck",
+    "TotalCorrelation",
     "UNetDecoder",
     "UNetEncoder",
+    "WeightNorm",
 ]

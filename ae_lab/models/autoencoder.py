@@ -232,8 +232,8 @@ class Autoencoder(pl.LightningModule):
     def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
             output = sampled = self(batch, draw=False)
+            reseed(self.device, "evaluate", batch_idx, self.global_rank)  # terms may draw, too
             if self.bottleneck.is_stochastic:
-                reseed(self.device, "evaluate", batch_idx, self.global_rank)
                 sampled = self(batch, draw=True)
             loss, terms = self.objective(sampled, self)
             for metric in self.metrics.values():

@@ -7,30 +7,92 @@ from math import prod
 import torch
 from torch import Generator, Tensor, nn
 
-from ae_lab.core.errors import check_choice, check_int
+from ae_lab.core.errors import UserError, check_choice, check_int
+from ae_lab.models.networks.layers import activation as make_activation
 from ae_lab.models.networks.layers import linear
 
 
 class LinearBottleneck(nn.Module):
-    """z = W·features + b, of `latent` dimensions, without any limit on its values.
+    """z = a(W·features + b), of `latent` dimensions; without an `activation` a, of any value.
+
+    With `has_prior` the code has a prior, N(0, I), that the objective draws it towards.
 
     Raises:
-        UserError: latent is not an integer >= 1.
+        UserError: latent is not an integer >= 1; an unknown activation.
     """
 
     outputs = frozenset()
-    is_stochastic = has_prior = False
+    is_stochastic = False
 
-    def __init__(self, features: Sequence[int], classes: int, latent: int):
+    def __init__(
+        self,
+        features: Sequence[int],
+        classes: int,
+        latent: int,
+        activation: str | None = None,
+        has_prior: bool = False,
+    ):
         super().__init__()
-        self.shape = (check_int("latent", latent),)
+        self.shape, self.has_prior = (check_int("latent", latent),), has_prior
         self.head = linear(prod(features), latent)
+        self.activation = nn.Identity() if activation is None else make_activation(activation)
 
     def forward(
         self, features: Tensor, label: Tensor, draw: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, ...) → code (B, latent)."""
-        return self.head(features.flatten(1)), {}
+        return self.activation(self.head(features.flatten(1))), {}
+
+    def sample(self, label: Tensor, generator: Generator) -> Tensor:
+        """As many codes as there are labels from N(0, I), (n, latent)."""
+        return torch.randn(len(label), *self.shape, generator=generator).to(label.device)
+
+
+class TopKBottleneck(nn.Module):
+    """z = W·features + b with all but its `k` largest values set to 0, and those below 0 as well.
+
+    A unit that was not among the k for `dead_after` images of training is dead. The output
+    `dead_code` (B, latent) holds the `num_revived` largest values of dead units, for a term that
+    makes them explain what the others leave over.
+
+    Source: Makhzani & Frey, ICLR 2014; dead units: Gao et al., 2024.
+
+    Raises:
+        UserError: k, num_revived or dead_after is not an integer >= 1, or k exceeds latent.
+    """
+
+    outputs = frozenset({"dead_code"})
+    is_stochastic = has_prior = False
+
+    def __init__(
+        self,
+        features: Sequence[int],
+        classes: int,
+        latent: int,
+        k: int = 8,
+        num_revived: int = 64,
+        dead_after: int = 10_000,
+    ):
+        super().__init__()
+        self.shape = (check_int("latent", latent),)
+        self.k, self.num_revived = check_int("k", k), check_int("num_revived", num_revived)
+        if k > latent:
+            raise UserError(f"model.bottleneck.k={k} is more than latent={latent}: take fewer")
+        self.dead_after = check_int("dead_after", dead_after)
+        self.head = linear(prod(features), latent)
+        self.register_buffer("idle", torch.zeros(latent))  # images since a unit was active
+
+    def forward(
+        self, features: Tensor, label: Tensor, draw: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, ...) → code (B, latent) with at most k values that are not 0."""
+        values = self.head(features.flatten(1))
+        code = keep_largest(values, self.k)
+        if self.training:
+            is_active = (code > 0).any(0)
+            self.idle.copy_(torch.where(is_active, 0.0, self.idle + len(code)))
+        dead = values.masked_fill(self.idle < self.dead_after, -torch.inf)
+        return code, {"dead_code": keep_largest(dead, min(self.num_revived, len(self.idle)))}
 
 
 class IdentityBottleneck(nn.Module):
@@ -56,6 +118,7 @@ class GaussianBottleneck(nn.Module):
     in the label y. Where it draws, z = μ + σ·ε with ε ~ N(0, I) from the device's generator,
     `samples` times on a leading axis if that is more than one; else z = μ. The outputs, in nats:
 
+        mean, log_variance  (B, latent)  μ and log σ²
         kl         (B, latent)  ½ [(μ - m)²/s² + σ²/s² - 1 - log(σ²/s²)], for each dimension
         log_ratio  (..., B)     log p(z) - log q(z | x), of the codes at hand
 
@@ -65,7 +128,7 @@ class GaussianBottleneck(nn.Module):
         UserError: latent or samples is not an integer >= 1; an unknown prior.
     """
 
-    outputs = frozenset({"kl", "log_ratio"})
+    outputs = frozenset({"mean", "log_variance", "kl", "log_ratio"})
     is_stochastic = has_prior = True
 
     def __init__(
@@ -95,6 +158,8 @@ class GaussianBottleneck(nn.Module):
         code = sample_gaussian(mean, log_variance, self.samples) if draw else mean
         log_ratio = gaussian_log_prob(code, prior_mean, prior_log_variance)
         return code, {
+            "mean": mean,
+            "log_variance": log_variance,
             "kl": kl,
             "log_ratio": log_ratio - gaussian_log_prob(code, mean, log_variance),
         }
@@ -184,6 +249,12 @@ class LadderBottleneck(nn.Module):
         mean, log_variance = self.downwards(top).float().chunk(2, dim=1)
         noise = torch.randn(len(label), *self.shape, generator=generator)
         return reparameterize(mean, log_variance, noise.to(mean.device))
+
+
+def keep_largest(values: Tensor, k: int) -> Tensor:
+    """Values (B, n) with all but the k largest of each row set to 0, and what is below 0."""
+    largest, places = values.topk(k, dim=1)
+    return torch.zeros_like(values).scatter(1, places, largest.relu())
 
 
 def sample_gaussian(mean: Tensor, log_variance: Tensor, samples: int) -> Tensor:

@@ -131,6 +131,25 @@ class IWAELoss(LossTerm):
         return (math.log(len(weights)) - torch.logsumexp(weights, dim=0)).mean()
 
 
+class DeadUnitLoss(LossTerm):
+    """Squared error of what the code and the dead units decode to together, the code held fixed.
+
+    Dead units so learn to explain what the others leave over; 0 while none is dead. For a linear
+    decoder it is ‖e - ê‖² of the residual e and what the dead units make of it.
+
+    Source: Gao et al., Scaling and evaluating sparse autoencoders, 2024.
+    """
+
+    requires = frozenset({"dead_code"})
+
+    def forward(self, output: AutoencoderOutput, model) -> Tensor:
+        dead_code = output.bottleneck["dead_code"]
+        both = output.code.detach() + dead_code
+        images = model.output(model.decode(both, output.label), output.corrupted)
+        error = F.mse_loss(images.to(output.clean.dtype), output.clean, reduction="sum")
+        return error / len(output.clean) * (dead_code > 0).any()
+
+
 class Objective(nn.Module):
     """The weighted sum of named terms.
 

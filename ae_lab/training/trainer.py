@@ -46,6 +46,8 @@ def quiet_libraries() -> None:
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # if one is asked for
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    # Of torch's own derivatives forwards.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
     torch.set_float32_matmul_precision("high")
 
 
