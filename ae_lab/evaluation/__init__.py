@@ -2,11 +2,18 @@
 
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
 run; `reconstruction`, `samples`, `latents`, `likelihood` and `denoisers` are evaluators;
-`run_metrics` are the numbers that an experiment names; `classical`, `classifier`, `fidelity` and
-`pca` are what these use. scikit-learn, scikit-image and matplotlib are imported where they are
-used: every sweep imports this package.
+`run_metrics` and `code_metrics` are the numbers that an experiment names; `classical`,
+`classifier`, `fidelity` and `pca` are what these use. scikit-learn, scikit-image and matplotlib
+are imported where they are used: every sweep imports this package.
 """
 
+from ae_lab.evaluation.code_metrics import (
+    active_units,
+    dead_units,
+    jacobian_norm,
+    num_nonzero,
+    prior_discrepancy,
+)
 from ae_lab.evaluation.denoisers import DenoiserEvaluator
 from ae_lab.evaluation.evaluator import Evaluation, Evaluator
 from ae_lab.evaluation.latents import LatentEvaluator
@@ -38,8 +45,10 @@ __all__ = [
     "LikelihoodEvaluator",
     "ReconstructionEvaluator",
     "SampleEvaluator",
+    "active_units",
     "classical_psnr",
     "corrupted_psnr",
+    "dead_units",
     "epochs_to_converge",
     "epochs_to_threshold",
     "evaluate",
@@ -47,7 +56,10 @@ __all__ = [
     "final_over_best",
     "gradient_energy_ratio",
     "gradient_flow",
+    "jacobian_norm",
+    "num_nonzero",
     "pca_mse",
+    "prior_discrepancy",
     "psnr_gain",
     "ratio",
     "sample_quality",
