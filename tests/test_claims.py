@@ -166,8 +166,8 @@ def test_the_forest_plot_has_a_row_for_each_hypothesis(verdicts, tmp_path):
     assert part[1].outcome == NOT_RUN
     assert len(forest_plot.draw_forest(part).get_axes()) == 1
     assert forest_plot.draw_forest(claims.audit({})) is None
-    with pytest.raises(UserError, match="give png, svg or pdf"):
-        forest_plot.save_forest(verdicts, tmp_path / "forest.table")
+    with pytest.raises(UserError, match=r"must end in \.png, \.svg or \.pdf"):
+        forest_plot.check_format(tmp_path / "forest.table")
 
 
 def _panels(verdicts):
