@@ -102,7 +102,11 @@ def explain_error(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return explain_override(error.override)
     if ambiguous := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
-        return f"{explain_override(ambiguous[1])}; several values, as of a sweep, need -m"
+        key, _, values = ambiguous[1].partition("=")
+        return (
+            f"{ambiguous[1]} has several values: for a sweep over them add -m, for a list write "
+            f"{key}=[{values}]"
+        )
     if missing := re.search(r"Could not (?:find|override|load) '([^']+)'", text):
         return configuration.explain_unknown(missing[1], _launched)
     if missing := re.search(r"Missing key (\S+)|Key '(\S+)' is not in struct", text):

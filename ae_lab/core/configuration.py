@@ -64,13 +64,16 @@ OTHER_NAMES = {
     **dict.fromkeys(("batch", "bs"), "batch_size"),
     **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
     **dict.fromkeys(("gpus", "num_gpus", "devices"), "trainer.devices"),
-    **dict.fromkeys(("device", "accelerator"), "trainer.accelerator"),
+    **dict.fromkeys(("device", "accelerator", "gpu", "cuda"), "trainer.accelerator"),
     **dict.fromkeys(("precision", "amp"), "trainer.precision"),
     **dict.fromkeys(("dataset", "datamodule"), "data"),
     **dict.fromkeys(("loss", "criterion"), "objective"),
     **dict.fromkeys(("clip", "grad_clip", "gradient_clip_val"), "gradient_clip"),
     **dict.fromkeys(("beta", "kl_weight"), "objective.kl.weight"),
     **dict.fromkeys(("sigma", "noise_level"), "noise.sigma"),
+    **dict.fromkeys(("model/denoising", "model/dae"), "noise=gaussian"),
+    **dict.fromkeys(("model/ae", "model/dense", "model/fc"), "model=mlp"),
+    **dict.fromkeys(("model/beta_vae", "model/betavae"), "model=vae objective.kl.weight=4"),
     **dict.fromkeys(("output_dir", "outputs", "log_dir"), "paths.outputs"),
 }
 # Hydra's own plugins, each a package to install.
@@ -193,7 +196,7 @@ def check_choices(words: Iterable[str], config_name: str) -> None:
         if equals and group in groups_of(config_name):
             names = [name.strip("[]'\" ") for name in choice.split(",")]
             is_name = all(name and not name.replace(".", "").isdigit() for name in names)
-            if not is_name or choice == "null":
+            if not is_name or choice.lower() in ("null", "true", "false"):
                 leave = "leave it out, or " if group in optional_groups(config_name) else ""
                 available = ", ".join(choices_of(group))
                 raise UserError(f"{word} is no choice: {leave}choose from: {available}")
@@ -237,7 +240,9 @@ def explain_unknown(name: str, config_name: str) -> str:
         new = RENAMED[name]
         return f"'{name.replace('/', '=')}' is called '{new}' now"
     if name.lower() in OTHER_NAMES and config_name == "config":
-        return f"there is no key '{name}': did you mean '{OTHER_NAMES[name.lower()]}'?"
+        typed = name.replace("/", "=")
+        kind = "choice" if "/" in name else "key"
+        return f"there is no {kind} '{typed}': did you mean '{OTHER_NAMES[name.lower()]}'?"
     ours = [group for group in groups_of(config_name) if name.startswith(f"{group}/")]
     group, _, choice = name.partition("/") if ours else name.rpartition("/")
     if group in PLUGINS:
@@ -251,6 +256,8 @@ def explain_unknown(name: str, config_name: str) -> str:
         unit = "db" if folder == "level" else ""
         new = f"preset={RENAMED_FOLDERS[f'{group}/{folder}']}/{file}{unit}"
         return f"'{group}={choice}' is called '{new}' now"
+    if group == "data" and Path(choice).is_dir():
+        return f"data={choice} is a folder: write data=folder data.source.path={choice}"
     if group and (CONF / group).is_dir():
         return f"{group}={choice} is not known: {suggest(choice, choices_of(group))}"
     group, _, key = name.partition(".")

@@ -17,7 +17,7 @@ def explain_override(override: str) -> str:
     if not override.isprintable():
         return f"cannot read {override!r}: leave out what is no letter and no sign"
     if not equals:
-        return f"cannot read '{override}': expected key=value, as in latent=10"
+        return f"cannot read '{override}': expected key=value, as in latent=10; --help lists all"
     if value[:1] in ("[", "{") or value[:1] in ("'", '"') or not is_readable(quote(key, value)):
         return f"cannot read {override}: a bracket or a quotation mark is open, or left over"
     return f"cannot read {override}: quote the value, as in {shlex.quote(quote(key, value))}"

@@ -133,7 +133,9 @@ def check_key(config: DictConfig, key: str, name: str, hint: Any) -> None:
     if type(value) is int and not accepts(hint, value) and accepts(hint, str(value)):
         OmegaConf.update(config, key, str(value))
     elif not accepts(hint, value):
-        raise UserError(f"{name} must be {describe(hint)}, got {show(value)}")
+        several = isinstance(value, list) and value and all(accepts(hint, one) for one in value)
+        cure = f": for a sweep write -m {name}={','.join(map(str, value))}" if several else ""
+        raise UserError(f"{name} must be {describe(hint)}, got {show(value)}{cure}")
 
 
 def accepts(hint: Any, value: object) -> bool:

@@ -47,7 +47,7 @@ def prior_discrepancy(run: Run, seed: int = 0) -> float:
 
 def jacobian_norm(run: Run, part: str = "encoder", n: int = 200, seed: int = 0) -> float:
     """‖J‖²_F of the encoder at its input, or of the decoder at the code, over the first n test
-    images, with eight random directions where the code has more than 16 dimensions."""
+    images, with eight random directions where the code has more than 8 dimensions."""
     check_choice("part", part, {"encoder": None, "decoder": None})
     loaded = load_run(run)
     torch.manual_seed(seed)

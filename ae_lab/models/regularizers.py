@@ -14,7 +14,7 @@ from ae_lab.models.bottlenecks import gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.models.objectives import LossTerm
 
-EXACT = 16  # dimensions of the code up to which a Jacobian is computed, not estimated
+EXACT = 8  # dimensions of the code up to which a Jacobian is computed, not estimated
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of kernels, which are summed over them
 
 
@@ -78,7 +78,7 @@ class JacobianNorm(LossTerm):
     """‖J‖²_F of the encoder at its input, or of the decoder at the code, mean over the batch.
 
     Encoder: J = ∂z/∂x̃, and ‖J‖² = Σ over i of ‖Jᵀe_i‖². Decoder: J = ∂reconstruction/∂z, and ‖J‖² =
-    Σ over i of ‖J e_i‖². The sum goes over all dimensions of the code if they are at most 16. For
+    Σ over i of ‖J e_i‖². The sum goes over all dimensions of the code if they are at most 8. For
     more, Hutchinson's estimate E ‖Jv‖² with v ~ N(0, I) takes `probes` draws. In float32, and with
     normalisation and dropout as in evaluation, since else images would depend on each other.
 
