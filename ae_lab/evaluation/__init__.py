@@ -1,13 +1,14 @@
 """How good a finished run is.
 
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
-run; `reconstruction`, `samples`, `latents`, `likelihood` and `denoisers` are evaluators;
-`run_metrics` are the numbers that an experiment names; `classical`, `classifier`, `fidelity` and
-`pca` are what these use. scikit-learn, scikit-image and matplotlib are imported where they are
-used: every sweep imports this package.
+run; `reconstruction`, `samples`, `latents`, `disentanglement`, `likelihood` and `denoisers` are
+evaluators; `run_metrics` are the numbers that an experiment names; `classical`, `classifier`,
+`fidelity` and `pca` are what these use. scikit-learn, scikit-image and matplotlib are imported
+where they are used: every sweep imports this package.
 """
 
 from ae_lab.evaluation.denoisers import DenoiserEvaluator
+from ae_lab.evaluation.disentanglement import DisentanglementEvaluator
 from ae_lab.evaluation.evaluator import Evaluation, Evaluator
 from ae_lab.evaluation.latents import LatentEvaluator
 from ae_lab.evaluation.likelihood import LikelihoodEvaluator
@@ -32,6 +33,7 @@ from ae_lab.evaluation.samples import SampleEvaluator
 
 __all__ = [
     "DenoiserEvaluator",
+    "DisentanglementEvaluator",
     "Evaluation",
     "Evaluator",
     "LatentEvaluator",

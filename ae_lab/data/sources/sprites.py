@@ -35,7 +35,7 @@ def is_in_square(right: Tensor, down: Tensor) -> Tensor:
 
 
 def is_in_ellipse(right: Tensor, down: Tensor) -> Tensor:
-    """An ellipse of area 1, twice as wide as high: its half axes a and b have π a b = 1, a = 2 b."""
+    """An ellipse of area 1, twice as wide as high: half axes a, b with π a b = 1, a = 2 b."""
     return (right / 2).square() + down.square() <= 1 / (2 * pi)
 
 
@@ -103,7 +103,7 @@ def sprites(
     | shape | 3 | square, ellipse, heart: of equal area at equal scale, about their centre of mass |
     | scale | `num_scales` | evenly from 0.5 to 1 times a side of 19.6 pixels |
     | rotation | `num_rotations` | evenly from 0 to 2π, which is left out, clockwise |
-    | x, y | `num_x`, `num_y` | whole pixels apart, evenly, from left to right and from top to bottom |
+    | x, y | `num_x`, `num_y` | evenly, whole pixels apart, from the left and from the top |
 
     A square that is turned by a quarter is the same image, and an ellipse by a half: codes cannot
     tell these rotations apart, and images of different splits may be equal.
