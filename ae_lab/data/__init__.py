@@ -18,6 +18,7 @@ from ae_lab.data.sources.coco import coco, coco_or_embedded
 from ae_lab.data.sources.folder import image_folder
 from ae_lab.data.sources.mnist import mnist, mnist5k, mnist_or_embedded
 from ae_lab.data.sources.photos import photos64
+from ae_lab.data.sources.sprites import sprites
 
 __all__ = [
     "Batch",
@@ -36,4 +37,5 @@ __all__ = [
     "mnist5k",
     "mnist_or_embedded",
     "photos64",
+    "sprites",
 ]

@@ -1,6 +1,6 @@
 """Images on the device: a batch is an index, a conversion and a noise, whole batches at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import NamedTuple
@@ -57,6 +57,8 @@ class ImageSet:
     `class_names` are what a person calls the columns of the labels, their numbers unless given.
     `fingerprint` stands for what the splits hold, so that a run is known by its data, not by a
     path. It is computed unless it is given, as sets too large to be read at each start do.
+    `factors` are the factors of variation, where they are known, and their numbers of levels. The
+    labels are then one-hot of each, beside each other in this order.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ImageSet:
     test: Split
     fingerprint: str = field(default="", compare=False)
     class_names: tuple[str, ...] = ()
+    factors: Mapping[str, int] = field(default_factory=dict)
     given: bool = field(default=False, init=False, compare=False)  # the fingerprint was
 
     def __post_init__(self):
@@ -95,7 +98,12 @@ class ImageSet:
         digest = blake2b(f"{self.fingerprint}, first {n}".encode(), digest_size=8).hexdigest()
         title = f"{self.title}, first {n:,} of each split"
         fingerprint = digest if self.given else ""
-        return ImageSet(self.name, title, *splits, fingerprint, self.class_names)
+        return ImageSet(self.name, title, *splits, fingerprint, self.class_names, self.factors)
+
+    def factor_levels(self, split: Split) -> Tensor:
+        """The level of each factor of variation, int64 (N, F), read from the labels."""
+        blocks = split.labels.split(list(self.factors.values()), dim=1)
+        return torch.stack([block.argmax(1) for block in blocks], 1)
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """How good a finished run is.
 
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
-run; `reconstruction`, `samples`, `latents`, `likelihood` and `denoisers` are evaluators;
-`run_metrics` and `code_metrics` are the numbers that an experiment names; `classical`,
+run; `reconstruction`, `samples`, `latents`, `disentanglement`, `likelihood` and `denoisers` are
+evaluators; `run_metrics` and `code_metrics` are the numbers that an experiment names; `classical`,
 `classifier`, `fidelity` and `pca` are what these use. scikit-learn, scikit-image and matplotlib
 are imported where they are used: every sweep imports this package.
 """
@@ -15,6 +15,7 @@ from ae_lab.evaluation.code_metrics import (
     prior_discrepancy,
 )
 from ae_lab.evaluation.denoisers import DenoiserEvaluator
+from ae_lab.evaluation.disentanglement import DisentanglementEvaluator
 from ae_lab.evaluation.evaluator import Evaluation, Evaluator
 from ae_lab.evaluation.latents import LatentEvaluator
 from ae_lab.evaluation.likelihood import LikelihoodEvaluator
@@ -39,6 +40,7 @@ from ae_lab.evaluation.samples import SampleEvaluator
 
 __all__ = [
     "DenoiserEvaluator",
+    "DisentanglementEvaluator",
     "Evaluation",
     "Evaluator",
     "LatentEvaluator",

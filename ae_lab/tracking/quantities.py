@@ -80,6 +80,12 @@ QUANTITIES = {
     "seconds_per_image": Quantity("time per image", "s", ".4f", False, "s/image"),
     "nearest neighbours": Quantity("accuracy of nearest neighbours", "", ".4f", True),
     "linear probe": Quantity("accuracy of a linear probe", "", ".4f", True),
+    "mig": Quantity("mutual information gap", "", ".3f", True, "MIG"),
+    "disentanglement": Quantity("DCI disentanglement", "", ".3f", True, "disentanglement"),
+    "completeness": Quantity("DCI completeness", "", ".3f", True, "completeness"),
+    "informativeness": Quantity("DCI informativeness", "", ".3f", True, "informativeness"),
+    "sap": Quantity("separated attribute predictability", "", ".3f", True, "SAP"),
+    "factor_vae": Quantity("FactorVAE score", "", ".3f", True, "FactorVAE"),
     "trustworthiness": Quantity("trustworthiness", "", ".4f", True),
 }
 
