@@ -1,7 +1,7 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
 `interfaces` says what the parts promise each other; `autoencoder` is the module; `bottlenecks`,
-`objectives`, `likelihoods` and `networks` hold the parts that configurations name.
+`quantization`, `objectives`, `likelihoods` and `networks` hold the parts that configurations name.
 """
 
 from ae_lab.models.autoencoder import Autoencoder
@@ -17,6 +17,7 @@ from ae_lab.models.networks.mlp import MLPDecoder, MLPEncoder
 from ae_lab.models.networks.unet import UNetDecoder, UNetEncoder
 from ae_lab.models.objectives import (
     KL,
+    Commitment,
     IWAELoss,
     LossTerm,
     NegativeLogLikelihood,
@@ -24,11 +25,13 @@ from ae_lab.models.objectives import (
     PSNRLoss,
     SquaredError,
 )
+from ae_lab.models.quantization import QuantizedBottleneck
 
 __all__ = [
     "KL",
     "Autoencoder",
     "BernoulliLikelihood",
+    "Commitment",
     "ConvDecoder",
     "ConvEncoder",
     "GaussianBottleneck",
@@ -44,6 +47,7 @@ __all__ = [
     "NegativeLogLikelihood",
     "Objective",
     "PSNRLoss",
+    "QuantizedBottleneck",
     "SquaredError",
     "UNetDecoder",
     "UNetEncoder",

@@ -131,6 +131,19 @@ class IWAELoss(LossTerm):
         return (math.log(len(weights)) - torch.logsumexp(weights, dim=0)).mean()
 
 
+class Commitment(LossTerm):
+    """|t - stop_gradient(q)|² of each token t and its code q, Σ over tokens, mean over the batch.
+
+    It keeps tokens near the codes that they chose. Source: van den Oord, Vinyals & Kavukcuoglu,
+    NeurIPS 2017.
+    """
+
+    requires = frozenset({"commitment"})
+
+    def forward(self, output: AutoencoderOutput, model) -> Tensor:
+        return output.bottleneck["commitment"].mean()
+
+
 class Objective(nn.Module):
     """The weighted sum of named terms.
 
