@@ -151,8 +151,12 @@ class Autoencoder(pl.LightningModule):
     @property
     def can_generate(self) -> bool:
         """Whether codes alone make images: the code is a vector and all that the decoder needs."""
-        alone = not self.decoder.requires and self.output is not layers.residual
-        return alone and len(self.bottleneck.shape) == 1
+        return self.decodes_code_alone and len(self.bottleneck.shape) == 1
+
+    @property
+    def decodes_code_alone(self) -> bool:
+        """Whether the code, a vector or maps, is all that an image is made of."""
+        return not self.decoder.requires and self.output is not layers.residual
 
     @property
     def monitor(self) -> str:
