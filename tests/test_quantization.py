@@ -268,7 +268,7 @@ def test_random_codes_are_codes_of_the_codebook(name, body, run):
     codes, labels = loaded.sample_codes(12, None, sampler, 0)
     bottleneck = loaded.model.bottleneck
     again = bottleneck.quantize(bottleneck.to_tokens(codes))[0]
-    if name != "fsq":  # which bounds what it gets
+    if name == "vqvae":  # a grid bounds what it gets, and levels choose one after the other
         torch.testing.assert_close(bottleneck.to_code(again), codes)
     assert loaded.decode(codes, labels).shape == (12, 1, 28, 28)
     repeated = loaded.sample_codes(12, None, sampler, 0)[0]
