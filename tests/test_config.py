@@ -44,6 +44,8 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
         overrides += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
     if group == "metrics" and choice != "default":
         overrides[0] = f"metrics=[default,{choice}]"
+    if str(file) in ("objective/quantized", "metrics/codebook"):
+        overrides += ["model=vqvae"]
     if group == "body":
         overrides += ["model=autoencoder"]
     if group == "likelihood":

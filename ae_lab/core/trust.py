@@ -8,6 +8,7 @@ before anything of it is imported.
 import os
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.utils import get_object
@@ -23,7 +24,9 @@ FROM_LIBRARIES = (
     *("pytorch_lightning.Trainer", "pytorch_lightning.callbacks.EMAWeightAveraging"),
     "pytorch_lightning.callbacks.ModelCheckpoint",
     *(f"pytorch_lightning.loggers.{name}Logger" for name in ("MLFlow", "TensorBoard", "Wandb")),
+    *(f"vector_quantize_pytorch.{name}" for name in ("FSQ", "ResidualVQ", "VectorQuantize")),
 )
+EXTRAS = {"vector_quantize_pytorch": "quantized"}  # what `pip install 'ae_lab[...]'` brings
 _trusted: set[str] = set()  # by this process
 
 
@@ -49,12 +52,14 @@ def check_trusted(config: DictConfig, source: Path, parts: Iterable[str]) -> Non
     """Check, before they are built, parts of a configuration that comes from a folder.
 
     Raises:
-        UserError: it names what is neither a part of ae_lab nor trusted.
+        UserError: it names what is neither a part of ae_lab nor trusted, or not installed.
     """
     built = [config[part] for part in parts if OmegaConf.is_config(config.get(part))]
     names = dict.fromkeys(
         name for one in built for name in named_in(OmegaConf.to_container(one, resolve=True))
     )
+    for name in names:
+        check_installed(name)
     if foreign := [name for name in names if not (is_part(name) or is_trusted(name))]:
         listed = ",".join(foreign)
         raise UserError(
@@ -62,6 +67,17 @@ def check_trusted(config: DictConfig, source: Path, parts: Iterable[str]) -> Non
             f"code and where the folder is from, trust=[{listed}], or {VARIABLE}={listed} in the "
             "environment, lets it run; so does the name of its package"
         )
+
+
+def check_installed(name: str) -> None:
+    """Check that the package of a class, if it is an optional one, is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    package = name.partition(".")[0]
+    if package in EXTRAS and find_spec(package) is None:
+        raise UserError(f"{name} is not installed: pip install 'ae_lab[{EXTRAS[package]}]'")
 
 
 def named_in(node: object) -> Iterator[str]:

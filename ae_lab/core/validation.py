@@ -16,6 +16,7 @@ from pydantic_core import SchemaError
 
 from ae_lab.core.errors import UserError, suggest
 from ae_lab.core.options import OPTIONS, Part
+from ae_lab.core.trust import check_installed
 
 NAMES: dict[Any, str] = {
     bool: "true or false",
@@ -77,6 +78,7 @@ def find_target(path: str, name: object) -> Any:
     Raises:
         UserError: Python does not find it.
     """
+    check_installed(str(name))
     try:
         return get_object(name)
     except Exception as error:

@@ -20,7 +20,8 @@ class ReconstructionEvaluator:
     reconstructions.
 
     An `ImageMetric` also gives a value for each image; of any other metric there is the mean
-    alone. The figure shows the images of highest, median and lowest PSNR.
+    alone, and nothing of one that requires outputs of the bottleneck. The figure shows the images
+    of highest, median and lowest PSNR.
     """
 
     def __init__(self, split: str = "test"):
@@ -56,7 +57,7 @@ def mean_values(
     """The values over all images of the metrics that have none for each image."""
     means = {}
     for name, metric in metrics.items():
-        if not isinstance(metric, ImageMetric):
+        if not (isinstance(metric, ImageMetric) or getattr(metric, "requires", ())):
             metric.reset()
             for part in zip(images.split(chunk), clean.split(chunk), strict=True):
                 metric.update(*part)

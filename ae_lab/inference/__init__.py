@@ -1,9 +1,11 @@
 """A finished run in use: load it, encode, decode, sample codes, draw latent figures.
 
-`loaded_run` is a run as a model again; `samplers` and `flow` are where random codes come from;
-`latent_figures` are what the command `generate` draws, `generation` writes them.
+`loaded_run` is a run as a model again; `samplers`, `flow` and `autoregressive` are where
+random codes come from; `latent_figures` are what the command `generate` draws, `generation` writes
+them.
 """
 
+from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.flow import Flow
 from ae_lab.inference.latent_figures import (
     FigureRequest,
@@ -18,6 +20,7 @@ from ae_lab.inference.loaded_run import LoadedRun, NotApplicable, load_run
 from ae_lab.inference.samplers import Mixture, Normal, Prior, Sampler
 
 __all__ = [
+    "Autoregressive",
     "FigureRequest",
     "Flow",
     "LatentFigure",

@@ -16,6 +16,7 @@ from ae_lab.core.trust import check_trusted
 from ae_lab.data import Batch, Corruption, ImageData, Split
 from ae_lab.data.images import EvalLoader
 from ae_lab.data.module import load_data
+from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.samplers import Normal, Prior, Sampler
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.conditioning import check_labels, label_settings
@@ -69,6 +70,12 @@ class LoadedRun:
         return torch.cat([self.model.encode(b.clean, b.label)[0] for b in loader])
 
     @torch.no_grad()
+    def encode_indices(self, split: Split, chunk: int = 500) -> Tensor:
+        """The indices (N, tokens, levels) of the quantised codes of a split's clean images."""
+        loader = EvalLoader(split, Corruption(), "codes", chunk, binarize=self.data.binarize)
+        return torch.cat([self.model.encode(b.clean, b.label)[1]["indices"] for b in loader])
+
+    @torch.no_grad()
     def decode(self, codes: Tensor, labels: Tensor, chunk: int = 1000) -> Tensor:
         """The images (n, C, H, W) of codes (n, latent) and labels (n, K)."""
         parts = zip(codes.split(chunk), labels.split(chunk), strict=True)
@@ -76,24 +83,30 @@ class LoadedRun:
 
     @torch.no_grad()
     def sample_codes(
-        self, n: int, label: int | None, sampler: Sampler | Prior | None, seed: int
+        self,
+        n: int,
+        label: int | None,
+        sampler: Sampler | Autoregressive | Prior | None,
+        seed: int,
     ) -> tuple[Tensor, Tensor]:
-        """n random codes (n, latent) and their labels (n, K): the one given, or each in turn.
+        """n random codes (n, *shape) and their labels (n, K): the one given, or each in turn.
 
         A sampler is fitted on the training codes, if the model is conditional on those of each
         label separately: a decoder has never been trained on codes from where no image of that
-        label lies. Without a sampler, codes come from the model's prior, or from a normal
-        distribution if it has none.
+        label lies. An autoregressive one learns the indices of all labels together. Without a
+        sampler, see `default_sampler`.
 
         Raises:
             UserError: too few training images.
             NotApplicable: a model whose images need more than a code; the prior of a model that
                 has none.
         """
-        self.check_can_generate()
+        sampler = sampler or self.default_sampler()
+        self.check_can_generate(sampler)
         chosen = torch.arange(n) % self.num_classes if label is None else torch.full((n,), label)
         labels, rng = self.one_hot(chosen), generator(seed, "generate")
-        sampler = sampler or self.default_sampler()
+        if isinstance(sampler, Autoregressive):
+            return self._fit_and_sample_indices(sampler, labels, seed, rng), labels
         if not isinstance(sampler, Prior):
             return self._fit_and_sample(sampler, chosen, seed, rng), labels
         if not self.model.bottleneck.has_prior:
@@ -102,9 +115,12 @@ class LoadedRun:
             )
         return self.model.bottleneck.sample(labels, rng), labels
 
-    def default_sampler(self) -> Sampler | Prior:
-        """The model's prior, or a normal distribution if it has none."""
-        return Prior() if self.model.bottleneck.has_prior else Normal()
+    def default_sampler(self) -> Sampler | Autoregressive | Prior:
+        """The model's prior; if it has none, for quantised codes an autoregressive sampler, else a
+        normal distribution."""
+        if self.model.bottleneck.has_prior:
+            return Prior()
+        return Autoregressive() if "indices" in self.model.bottleneck.outputs else Normal()
 
     def _fit_and_sample(
         self, sampler: Sampler, chosen: Tensor, seed: int, rng: torch.Generator
@@ -125,12 +141,31 @@ class LoadedRun:
             codes[chosen == label] = sampler.sample(int((chosen == label).sum()), rng)
         return codes
 
-    def check_can_generate(self) -> None:
-        """Check that codes alone make images.
+    def _fit_and_sample_indices(
+        self, sampler: Autoregressive, labels: Tensor, seed: int, rng: torch.Generator
+    ) -> Tensor:
+        """One code for each label (n, K), by a sampler fitted on the training codes' indices."""
+        train, bottleneck = self.data.split("train"), self.model.bottleneck
+        trained = train.labels if self.model.conditional else torch.ones(len(train), 1)
+        chosen = labels if self.model.conditional else torch.ones(len(labels), 1)
+        sampler.fit(self.encode_indices(train), trained.float(), bottleneck.codebook_size, seed)
+        return bottleneck.look_up(sampler.sample(chosen, rng))
+
+    def check_can_generate(self, sampler: Sampler | Autoregressive | Prior | None = None) -> None:
+        """Check that codes alone make images, and that the sampler is one of such codes.
 
         Raises:
-            NotApplicable: the reconstruction is made of more than a code.
+            NotApplicable: the reconstruction is made of more than a code; a vector is sampled, and
+                the code is maps; indices are, and it has none.
         """
+        if isinstance(sampler, Autoregressive):
+            if "indices" not in self.model.bottleneck.outputs:
+                raise NotApplicable(
+                    f"sampler=autoregressive is for quantised codes, and {self.run.path} has none: "
+                    "take sampler=normal, gmm or flow, or model=vqvae"
+                )
+            if self.model.decodes_code_alone:
+                return
         if not self.model.can_generate:
             raise NotApplicable(
                 f"{self.run.path} cannot generate: its reconstructions need more than a vector "

@@ -1,7 +1,8 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
 `interfaces` says what the parts promise each other; `autoencoder` is the module; `bottlenecks`,
-`objectives`, `regularizers`, `likelihoods` and `networks` hold the parts that configurations name.
+`quantization`, `objectives`, `regularizers`, `likelihoods` and `networks` hold the parts that
+configurations name.
 """
 
 from ae_lab.models.autoencoder import Autoencoder
@@ -18,6 +19,7 @@ from ae_lab.models.networks.mlp import MLPDecoder, MLPEncoder
 from ae_lab.models.networks.unet import UNetDecoder, UNetEncoder
 from ae_lab.models.objectives import (
     KL,
+    Commitment,
     DeadUnitLoss,
     IWAELoss,
     LossTerm,
@@ -26,6 +28,7 @@ from ae_lab.models.objectives import (
     PSNRLoss,
     SquaredError,
 )
+from ae_lab.models.quantization import QuantizedBottleneck
 from ae_lab.models.regularizers import (
     CodeNorm,
     JacobianNorm,
@@ -36,10 +39,10 @@ from ae_lab.models.regularizers import (
 )
 
 __all__ = [
-    "KL",
     "Autoencoder",
     "BernoulliLikelihood",
     "CodeNorm",
+    "Commitment",
     "ConvDecoder",
     "ConvEncoder",
     "DeadUnitLoss",
@@ -48,6 +51,7 @@ __all__ = [
     "IWAELoss",
     "IdentityBottleneck",
     "JacobianNorm",
+    "KL",
     "LadderBottleneck",
     "Likelihood",
     "LinearBottleneck",
@@ -58,6 +62,7 @@ __all__ = [
     "NegativeLogLikelihood",
     "Objective",
     "PSNRLoss",
+    "QuantizedBottleneck",
     "SparsityKL",
     "SquaredError",
     "TopKBottleneck",

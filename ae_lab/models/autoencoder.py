@@ -68,8 +68,8 @@ class Autoencoder(pl.LightningModule):
         likelihood = objective.likelihood
         chosen = output or (likelihood and likelihood.output) or default_output
         self.output = layers.output_map(chosen)
-        self.check_parts()
         self.metrics = nn.ModuleDict(metrics)
+        self.check_parts()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         scheduler(optimizer(self.parameters()), total_steps=2)  # refuses what is impossible, now
         self.steps, self.num_updates, self.total_updates = 0, 0, 1
@@ -99,8 +99,15 @@ class Autoencoder(pl.LightningModule):
             raise UserError(
                 f"the objective requires {' and '.join(sorted(missing))} of the bottleneck, and "
                 f"{type(self.bottleneck).__name__} has none: take model=vae (ladder_vae for "
-                "objective=elbo_ladder), or objective=mse"
+                "objective=elbo_ladder, vqvae for objective=quantized), or objective=mse"
             )
+        for name, metric in self.metrics.items():
+            if missing := getattr(metric, "requires", frozenset()) - self.bottleneck.outputs:
+                raise UserError(
+                    f"the metric {name} requires {' and '.join(sorted(missing))} of the "
+                    f"bottleneck, and {type(self.bottleneck).__name__} has none: take model=vqvae, "
+                    "or metrics=[default]"
+                )
         for term in self.objective.modules():
             if isinstance(term, LossTerm):
                 term.check(self)
@@ -144,8 +151,12 @@ class Autoencoder(pl.LightningModule):
     @property
     def can_generate(self) -> bool:
         """Whether codes alone make images: the code is a vector and all that the decoder needs."""
-        alone = not self.decoder.requires and self.output is not layers.residual
-        return alone and len(self.bottleneck.shape) == 1
+        return self.decodes_code_alone and len(self.bottleneck.shape) == 1
+
+    @property
+    def decodes_code_alone(self) -> bool:
+        """Whether the code, a vector or maps, is all that an image is made of."""
+        return not self.decoder.requires and self.output is not layers.residual
 
     @property
     def monitor(self) -> str:
@@ -237,7 +248,8 @@ class Autoencoder(pl.LightningModule):
                 sampled = self(batch, draw=True)
             loss, terms = self.objective(sampled, self)
             for metric in self.metrics.values():
-                metric.update(output.reconstruction, output.clean)
+                extra = {name: output.bottleneck[name] for name in getattr(metric, "requires", ())}
+                metric.update(output.reconstruction, output.clean, **extra)
         self.eval_losses.add({"loss": loss, **terms}, len(batch.index))
         self.num_decoder_inputs = output.num_decoder_inputs
 

@@ -150,6 +150,19 @@ class DeadUnitLoss(LossTerm):
         return error / len(output.clean) * (dead_code > 0).any()
 
 
+class Commitment(LossTerm):
+    """|t - stop_gradient(q)|² of each token t and its code q, Σ over tokens, mean over the batch.
+
+    It keeps tokens near the codes that they chose. Source: van den Oord, Vinyals & Kavukcuoglu,
+    NeurIPS 2017.
+    """
+
+    requires = frozenset({"commitment"})
+
+    def forward(self, output: AutoencoderOutput, model) -> Tensor:
+        return output.bottleneck["commitment"].mean()
+
+
 class Objective(nn.Module):
     """The weighted sum of named terms.
 

@@ -5,7 +5,24 @@
 configurations name; `fast_path` holds all that is there for speed alone.
 """
 
-from ae_lab.training.metrics import MSE, PSNR, SSIM, ImageMetric
+from ae_lab.training.metrics import (
+    MSE,
+    PSNR,
+    SSIM,
+    CodebookPerplexity,
+    CodebookUsage,
+    ImageMetric,
+)
 from ae_lab.training.optimizers import adamw, constant, warmup_cosine
 
-__all__ = ["MSE", "PSNR", "SSIM", "ImageMetric", "adamw", "constant", "warmup_cosine"]
+__all__ = [
+    "MSE",
+    "PSNR",
+    "SSIM",
+    "CodebookPerplexity",
+    "CodebookUsage",
+    "ImageMetric",
+    "adamw",
+    "constant",
+    "warmup_cosine",
+]

@@ -1,4 +1,4 @@
-"""Image quality: functions of each image, and torchmetrics' `Metric`s of them.
+"""Image quality: functions of each image, and torchmetrics' `Metric`s of them; use of codebooks.
 
 The functions take images and their references, (B, C, H, W), pixels in [0, 1], and return (B,) in
 float32.
@@ -114,6 +114,47 @@ class SSIM(ImageMetric):
 
     def per_image(self, image: Tensor, reference: Tensor) -> Tensor:
         return ssim(image, reference)
+
+
+class CodebookMetric(Metric):
+    """A function of how often each entry of a codebook was chosen, over all images and ranks.
+
+    Counts are summed until `compute`, over an epoch: of few tokens, as in a batch, many entries are
+    none's choice. `requires` names the bottleneck's outputs that the model hands to `update` beside
+    images and their references. With several levels, each with a codebook, it is their mean.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    requires = frozenset({"index_counts"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("counts", torch.tensor(0), dist_reduce_fx="sum")
+
+    def per_level(self, frequencies: Tensor) -> Tensor:
+        """Of the frequencies (levels, entries), which sum to 1 in each level, one value each."""
+        raise NotImplementedError
+
+    def update(self, image: Tensor, reference: Tensor, index_counts: Tensor) -> None:
+        self.counts = self.counts + index_counts
+
+    def compute(self) -> Tensor:
+        return self.per_level(self.counts / self.counts.double().sum(-1, keepdim=True)).mean()
+
+
+class CodebookUsage(CodebookMetric):
+    """The share of a codebook's entries that were chosen at all."""
+
+    def per_level(self, frequencies: Tensor) -> Tensor:
+        return (frequencies > 0).double().mean(-1)
+
+
+class CodebookPerplexity(CodebookMetric):
+    """exp(-Σ p log p) of the frequencies p of a codebook's entries: how many are in even use."""
+
+    def per_level(self, frequencies: Tensor) -> Tensor:
+        return torch.special.entr(frequencies).sum(-1).exp()
 
 
 def image_metrics(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
