@@ -39,6 +39,7 @@ from ae_lab.models.regularizers import (
 )
 
 __all__ = [
+    "KL",
     "Autoencoder",
     "BernoulliLikelihood",
     "CodeNorm",
@@ -51,7 +52,6 @@ __all__ = [
     "IWAELoss",
     "IdentityBottleneck",
     "JacobianNorm",
-    "KL",
     "LadderBottleneck",
     "Likelihood",
     "LinearBottleneck",
