@@ -1,9 +1,11 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
-`interfaces` says what the parts promise each other; `autoencoder` is the module; `bottlenecks`,
-`objectives`, `regularizers`, `likelihoods` and `networks` hold the parts that configurations name.
+`interfaces` says what the parts promise each other; `autoencoder` is the module, `adversarial` the
+one with a critic beside it; `bottlenecks`, `objectives`, `regularizers`, `critics`, `likelihoods`
+and `networks` hold the parts that configurations name.
 """
 
+from ae_lab.models.adversarial import AdversarialAutoencoder
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.bottlenecks import (
     GaussianBottleneck,
@@ -11,6 +13,16 @@ from ae_lab.models.bottlenecks import (
     LadderBottleneck,
     LinearBottleneck,
     TopKBottleneck,
+)
+from ae_lab.models.critics import (
+    AdversarialTerm,
+    AdversarialTotalCorrelation,
+    Critic,
+    FeatureError,
+    GeneratorLoss,
+    ImageCritic,
+    PermutationCritic,
+    PriorCritic,
 )
 from ae_lab.models.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
 from ae_lab.models.networks.conv import ConvDecoder, ConvEncoder
@@ -37,6 +49,15 @@ from ae_lab.models.regularizers import (
 
 __all__ = [
     "KL",
+    "AdversarialAutoencoder",
+    "AdversarialTerm",
+    "AdversarialTotalCorrelation",
+    "Critic",
+    "FeatureError",
+    "GeneratorLoss",
+    "ImageCritic",
+    "PermutationCritic",
+    "PriorCritic",
     "Autoencoder",
     "BernoulliLikelihood",
     "CodeNorm",

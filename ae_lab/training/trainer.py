@@ -23,6 +23,8 @@ from ae_lab.training.image_logger import ImageLogger
 
 # Zero passes Lightning's own checks of these, and is divided by later.
 COUNTS = ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps")
+# What Lightning refuses of a module that steps its optimisers itself, at values that do nothing.
+REFUSED_OF_MANUAL = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
 # Arguments of Lightning's trainer that a run cannot use, and what to do instead.
 REFUSED = {
     "logger": "loggers are a group of their own, as in logger=tensorboard",
@@ -125,6 +127,19 @@ def check_rank(trainer: pl.Trainer) -> None:
         )
 
 
+class LateArguments(pl.Callback):
+    """Gives the trainer arguments that Lightning refuses where it does not step the optimisers.
+
+    They arrive after its check. The module heeds them, and what else depends on them is right.
+    """
+
+    def __init__(self, arguments: dict[str, object]):
+        self.arguments = arguments
+
+    def setup(self, trainer, module, stage) -> None:
+        vars(trainer).update(self.arguments)
+
+
 def build_trainer(
     config: DictConfig, run: Run, step: int, model: Autoencoder, source: Run | None = None
 ) -> pl.Trainer:
@@ -148,11 +163,15 @@ def build_trainer(
     callbacks += instantiate(config.callbacks).values()
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
+    withheld = {} if model.automatic_optimization else REFUSED_OF_MANUAL
+    given = {name: config.trainer.get(name) or unused for name, unused in withheld.items()}
+    callbacks.append(LateArguments(given))
     max_steps = config.trainer.get("max_steps")
     model.max_updates = None if max_steps in (None, -1) else max_steps
     try:
         trainer = instantiate(
             config.trainer,
+            **withheld,
             # The model stops after so many: of a run with max_steps that resumes between two epochs
             # Lightning would end the first one twice.
             max_steps=-1,
