@@ -1,10 +1,12 @@
 """Critics and what learns from them: gradients, closed forms, counters, kills, precisions."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ae_lab.core import configuration
@@ -16,6 +18,7 @@ from ae_lab.data.module import load_data
 from ae_lab.models import Critic, MLPEncoder
 from ae_lab.models.critics import cross_entropy, permute_dimensions
 from ae_lab.training.dry_run import check_model
+from ae_lab.training.trainer import check_steps
 from tests.building import build
 from tests.steps import SETTING, check_kills, train_in_child
 
@@ -259,6 +262,16 @@ def test_max_steps_and_validation_within_epochs(run):
     assert torch.load(done.last, weights_only=True)["global_step"] == 5
 
 
+def test_what_cannot_be_done_with_two_optimisers_is_refused(run, tmp_path):
+    callback = "+callbacks.g._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler"
+    with pytest.raises(UserError, match="GradientAccumulationScheduler does not go with a critic"):
+        run("model=aae", *SMALL, callback, "+callbacks.g.scheduling={0:2}")
+    assert not list(tmp_path.glob("outputs/runs/*"))
+    sharded = SimpleNamespace(strategy=FSDPStrategy(), callbacks=[])
+    with pytest.raises(UserError, match="FSDPStrategy does not train a critic"):
+        check_steps(sharded, build("model=aae", *TINY))
+
+
 REFUSALS = {
     ("model=mlp", "objective=aae"): "needs a model with a critic: take model=aae",
     ("model=aae", "objective=mse"): "no term of the objective learns from the critic",
@@ -285,9 +298,6 @@ def test_a_mistyped_part_is_refused_by_its_name(run):
 
 
 def test_a_dry_run_looks_at_the_critic():
-    """A critic of images that are too small for its halvings is refused before any data are read."""
-    words = ["model=factorvae", "+model.critic.network.norm=batch"]
-    check_model(configuration.compose(words))
     words = ["model=vaegan", "+model.critic.network.down=pool", "+model.critic.network.skips=true"]
     with pytest.raises(UserError, match="does not go with max-pooling"):
         check_model(configuration.compose(["data=mnist5k", *words]))

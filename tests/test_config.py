@@ -21,6 +21,7 @@ FILES = sorted(
     if path.parent.name not in ("evaluator", "experiment", "figure", "sampler")
 )
 EXPERIMENTS = experiments.experiment_names()
+MODELS = [file.stem for file in configuration.CONF.glob("model/*.yaml")]
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
@@ -40,8 +41,9 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
     if (package := NEEDS.get(str(file))) and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'ae_lab[{package}]'")
     overrides = [f"{group}={choice}", "data.limit=64"]
-    if group == "objective" and choice in ("elbo", "elbo_ladder", "iwae"):
-        overrides += ["model=ladder_vae" if "ladder" in choice else "model=vae"]
+    if group == "objective":  # most are of the model of that name
+        models = {"elbo": "vae", "elbo_ladder": "ladder_vae"} | {m: m for m in MODELS}
+        overrides += [f"model={models[choice]}"] if choice in models else []
     if group == "metrics" and choice != "default":
         overrides[0] = f"metrics=[default,{choice}]"
     if group == "body":

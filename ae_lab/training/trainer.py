@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab.core import hardware
@@ -127,6 +128,26 @@ def check_rank(trainer: pl.Trainer) -> None:
         )
 
 
+def check_steps(trainer: pl.Trainer, model: Autoencoder) -> None:
+    """Check that a model which steps its optimisers itself can do so under this trainer.
+
+    Raises:
+        UserError: the strategy steps them its own way, or a callback changes how often.
+    """
+    if model.automatic_optimization:
+        return
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise UserError(
+            f"trainer.strategy={type(trainer.strategy).__name__} does not train a critic beside "
+            "the autoencoder: take trainer.strategy=ddp"
+        )
+    if any(isinstance(one, GradientAccumulationScheduler) for one in trainer.callbacks):
+        raise UserError(
+            "GradientAccumulationScheduler does not go with a critic: accumulate alike in each "
+            "epoch, +trainer.accumulate_grad_batches=4"
+        )
+
+
 class LateArguments(pl.Callback):
     """Gives the trainer arguments that Lightning refuses where it does not step the optimisers.
 
@@ -189,6 +210,7 @@ def build_trainer(
             raise UserError(str(error.__cause__)) from error
         raise
     check_rank(trainer)
+    check_steps(trainer, model)
     has_norm = any(isinstance(part, torch.nn.BatchNorm1d) for part in model.modules())
     if has_norm and config.batch_size < 2 * trainer.world_size:
         raise UserError(
