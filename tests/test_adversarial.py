@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_refused(words):
 
 
 def test_a_mistyped_part_is_refused_by_its_name(run):
-    with pytest.raises(UserError, match="the model cannot be built: .* argument 'seeds'"):
+    with pytest.raises(UserError, match=r"the model cannot be built: .* argument 'seeds'"):
         run("model=aae", "+model.seeds=1")
 
 

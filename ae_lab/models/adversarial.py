@@ -76,13 +76,15 @@ class AdversarialAutoencoder(Autoencoder):
         Lightning counts each step that it takes as one of the trainer's, and lets a scaler of
         gradients change its factor after each. So it takes the last one alone.
         """
-        optimizers = autoencoder, critic = self.optimizers(use_pl_optimizer=False)
+        optimizers = self.optimizers(use_pl_optimizer=False)
         clip = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
         for optimizer in optimizers:
             self.configure_gradient_clipping(optimizer, *clip)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        _, critic = optimizers
         scaler.step(critic) if scaler else critic.step()
-        self.optimizers()[0].step()
+        autoencoder, _ = self.optimizers()
+        autoencoder.step()
         for optimizer in optimizers:
             optimizer.zero_grad()
         for scheduler in self.lr_schedulers():
