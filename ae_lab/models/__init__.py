@@ -1,10 +1,11 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
-`interfaces` says what the parts promise each other; `autoencoder` is the module; `bottlenecks`,
-`quantization`, `objectives`, `regularizers`, `likelihoods` and `networks` hold the parts that
-configurations name.
+`interfaces` says what the parts promise each other; `autoencoder` is the module, `adversarial` the
+one with a critic beside it; `bottlenecks`, `quantization`, `objectives`, `regularizers`, `critics`,
+`likelihoods` and `networks` hold the parts that configurations name.
 """
 
+from ae_lab.models.adversarial import AdversarialAutoencoder
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.bottlenecks import (
     GaussianBottleneck,
@@ -12,6 +13,16 @@ from ae_lab.models.bottlenecks import (
     LadderBottleneck,
     LinearBottleneck,
     TopKBottleneck,
+)
+from ae_lab.models.critics import (
+    AdversarialTerm,
+    AdversarialTotalCorrelation,
+    Critic,
+    FeatureError,
+    GeneratorLoss,
+    ImageCritic,
+    PermutationCritic,
+    PriorCritic,
 )
 from ae_lab.models.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
 from ae_lab.models.networks.conv import ConvDecoder, ConvEncoder
@@ -40,17 +51,24 @@ from ae_lab.models.regularizers import (
 
 __all__ = [
     "KL",
+    "AdversarialAutoencoder",
+    "AdversarialTerm",
+    "AdversarialTotalCorrelation",
     "Autoencoder",
     "BernoulliLikelihood",
     "CodeNorm",
     "Commitment",
     "ConvDecoder",
     "ConvEncoder",
+    "Critic",
     "DeadUnitLoss",
+    "FeatureError",
     "GaussianBottleneck",
     "GaussianLikelihood",
+    "GeneratorLoss",
     "IWAELoss",
     "IdentityBottleneck",
+    "ImageCritic",
     "JacobianNorm",
     "LadderBottleneck",
     "Likelihood",
@@ -62,6 +80,8 @@ __all__ = [
     "NegativeLogLikelihood",
     "Objective",
     "PSNRLoss",
+    "PermutationCritic",
+    "PriorCritic",
     "QuantizedBottleneck",
     "SparsityKL",
     "SquaredError",

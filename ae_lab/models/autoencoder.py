@@ -39,6 +39,8 @@ class Autoencoder(pl.LightningModule):
         UserError: a part cannot be built as asked.
     """
 
+    has_critic = False  # which terms of the objective may ask
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -178,12 +180,16 @@ class Autoencoder(pl.LightningModule):
 
     # Training
 
+    def build_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimisers of all weights, the autoencoder's first."""
+        return [self.make_optimizer(self.parameters())]
+
     def configure_optimizers(self):
-        optimizer = self.make_optimizer(self.parameters())
         updates = max(1, int(self.trainer.estimated_stepping_batches))
         self.total_updates = min(updates, self.max_updates or updates)
-        scheduler = self.make_scheduler(optimizer, total_steps=self.total_updates)
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        optimizers = self.build_optimizers()
+        schedulers = [self.make_scheduler(o, total_steps=self.total_updates) for o in optimizers]
+        return optimizers, [{"scheduler": one, "interval": "step"} for one in schedulers]
 
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
@@ -195,7 +201,7 @@ class Autoencoder(pl.LightningModule):
             scaler.unscale_(optimizer)
         by_value = gradient_clip_algorithm == "value"
         clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-        clip(self.parameters(), gradient_clip_val)
+        clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def is_last_of_update(self, batch_idx: int) -> bool:
         """Whether the optimiser steps after this batch, and no gradient is kept for the next."""
@@ -204,11 +210,20 @@ class Autoencoder(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         reseed(self.device, self.seed, "step", self.steps, self.global_rank)
+        losses = self.compute_losses(batch)
+        self.count_batch(batch, batch_idx, losses)
+        return losses["loss"]
+
+    def compute_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch's `loss`, and its terms by name."""
         loss, terms = self.objective(self(batch), self)
+        return {"loss": loss, **terms}
+
+    def count_batch(self, batch: Batch, batch_idx: int, losses: dict[str, Tensor]) -> None:
+        """Note that a batch is done, and its losses."""
         self.steps += 1
         self.num_updates += self.is_last_of_update(batch_idx)
-        self.train_losses.add({"loss": loss, **terms}, len(batch.index))
-        return loss
+        self.train_losses.add(losses, len(batch.index))
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.num_updates == self.max_updates:
@@ -218,7 +233,7 @@ class Autoencoder(pl.LightningModule):
             loss = outputs["loss"].item()
             self.check_finite(loss, "loss")
             self.log("train/batch_loss", loss, prog_bar=True, batch_size=len(batch.index))
-            self.log("lr", self.optimizers().param_groups[0]["lr"])
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self) -> None:
         means = self.train_losses.compute("train", self.trainer.strategy)

@@ -43,7 +43,7 @@ def check_model(config: DictConfig) -> None:
         images, labels = torch.rand(2, *config.data.shape), torch.zeros(2, config.data.classes)
         batch = Batch(images, images, labels, torch.arange(2))
         try:
-            model.objective(model(batch), model)
+            model.compute_losses(batch)
         except Exception as error:
             shape = tuple(config.data.shape)
             raise_unless_meta(error, f"the parts do not fit each other or images of {shape}")

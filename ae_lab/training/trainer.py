@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ae_lab.core import hardware
@@ -23,6 +24,8 @@ from ae_lab.training.image_logger import ImageLogger
 
 # Zero passes Lightning's own checks of these, and is divided by later.
 COUNTS = ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps")
+# What Lightning refuses of a module that steps its optimisers itself, at values that do nothing.
+REFUSED_OF_MANUAL = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
 # Arguments of Lightning's trainer that a run cannot use, and what to do instead.
 REFUSED = {
     "logger": "loggers are a group of their own, as in logger=tensorboard",
@@ -125,6 +128,39 @@ def check_rank(trainer: pl.Trainer) -> None:
         )
 
 
+def check_steps(trainer: pl.Trainer, model: Autoencoder) -> None:
+    """Check that a model which steps its optimisers itself can do so under this trainer.
+
+    Raises:
+        UserError: the strategy steps them its own way, or a callback changes how often.
+    """
+    if model.automatic_optimization:
+        return
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise UserError(
+            f"trainer.strategy={type(trainer.strategy).__name__} does not train a critic beside "
+            "the autoencoder: take trainer.strategy=ddp"
+        )
+    if any(isinstance(one, GradientAccumulationScheduler) for one in trainer.callbacks):
+        raise UserError(
+            "GradientAccumulationScheduler does not go with a critic: accumulate alike in each "
+            "epoch, +trainer.accumulate_grad_batches=4"
+        )
+
+
+class LateArguments(pl.Callback):
+    """Gives the trainer arguments that Lightning refuses where it does not step the optimisers.
+
+    They arrive after its check. The module heeds them, and what else depends on them is right.
+    """
+
+    def __init__(self, arguments: dict[str, object]):
+        self.arguments = arguments
+
+    def setup(self, trainer, module, stage) -> None:
+        vars(trainer).update(self.arguments)
+
+
 def build_trainer(
     config: DictConfig, run: Run, step: int, model: Autoencoder, source: Run | None = None
 ) -> pl.Trainer:
@@ -148,11 +184,15 @@ def build_trainer(
     callbacks += instantiate(config.callbacks).values()
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
+    withheld = {} if model.automatic_optimization else REFUSED_OF_MANUAL
+    given = {name: config.trainer.get(name) or unused for name, unused in withheld.items()}
+    callbacks.append(LateArguments(given))
     max_steps = config.trainer.get("max_steps")
     model.max_updates = None if max_steps in (None, -1) else max_steps
     try:
         trainer = instantiate(
             config.trainer,
+            **withheld,
             # The model stops after so many: of a run with max_steps that resumes between two epochs
             # Lightning would end the first one twice.
             max_steps=-1,
@@ -170,6 +210,7 @@ def build_trainer(
             raise UserError(str(error.__cause__)) from error
         raise
     check_rank(trainer)
+    check_steps(trainer, model)
     has_norm = any(isinstance(part, torch.nn.BatchNorm1d) for part in model.modules())
     if has_norm and config.batch_size < 2 * trainer.world_size:
         raise UserError(
