@@ -21,7 +21,6 @@ FILES = sorted(
     if path.parent.name not in ("evaluator", "experiment", "figure", "sampler")
 )
 EXPERIMENTS = experiments.experiment_names()
-MODELS = [file.stem for file in configuration.CONF.glob("model/*.yaml")]
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
