@@ -211,6 +211,10 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
         build("model=mlp", "metrics=[default,codebook]")
     with pytest.raises(Exception, match="latent must be an integer >= 1"):
         build("model=vqvae", "latent=0")
+    with pytest.raises(Exception, match="codebook_size must be an integer >= 1"):
+        build("model=vqvae", "model.bottleneck.quantizer.codebook_size=0")
+    with pytest.raises(Exception, match=r"dim, .* must be an integer >= 1"):
+        build("model=vqvae", "model.bottleneck.quantizer.dim=0")
     monkeypatch.setattr(trust, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=r"pip install 'ae_lab\[quantized\]'"):
         trust.check_installed("vector_quantize_pytorch.FSQ")

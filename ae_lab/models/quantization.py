@@ -38,7 +38,7 @@ class QuantizedBottleneck(nn.Module):
     Mentzer et al., ICLR 2024 (FSQ).
 
     Raises:
-        UserError: latent, or the size of the codebook, is not an integer >= 1.
+        UserError: latent, dim, or the size of the codebook is not an integer >= 1.
     """
 
     outputs = frozenset({"commitment", "indices", "index_counts"})
@@ -56,7 +56,8 @@ class QuantizedBottleneck(nn.Module):
             self.quantizer = quantizer()
         self.codebook_size = check_int("codebook_size", self.quantizer.codebook_size)
         self.levels = getattr(self.quantizer, "num_quantizers", 1)
-        dim = getattr(self.quantizer, "dim", None) or self.quantizer.codebook_dim
+        dim = getattr(self.quantizer, "dim", None) or getattr(self.quantizer, "codebook_dim", 0)
+        check_int("dim, or the number of levels of FSQ,", dim)
         if len(features) == 3:
             self.shape = (dim, *features[1:])
             self.head = nn.Conv2d(features[0], dim, 1)
