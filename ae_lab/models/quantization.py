@@ -78,6 +78,9 @@ class QuantizedBottleneck(nn.Module):
             "index_counts": self.count(indices),
         }
 
+    def compile(self, *_, **__) -> None:
+        """Nothing: quantisers look at values, and torch.compile fails on them."""
+
     def quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, tokens, dim) → their codes, of the same shape, and indices."""
         places = (*tokens.shape[:2], self.levels)
