@@ -38,7 +38,7 @@ class QuantizedBottleneck(nn.Module):
     Mentzer et al., ICLR 2024 (FSQ).
 
     Raises:
-        UserError: latent, dim, or the size of the codebook is not an integer >= 1.
+        UserError: latent, dim, the size or the number of codebooks is not an integer >= 1.
     """
 
     outputs = frozenset({"commitment", "indices", "index_counts"})
@@ -55,7 +55,7 @@ class QuantizedBottleneck(nn.Module):
         with torch.device("cpu"):  # FSQ reads values as it is built, and meta tensors have none
             self.quantizer = quantizer()
         self.codebook_size = check_int("codebook_size", self.quantizer.codebook_size)
-        self.levels = getattr(self.quantizer, "num_quantizers", 1)
+        self.levels = check_int("num_quantizers", getattr(self.quantizer, "num_quantizers", 1))
         dim = getattr(self.quantizer, "dim", None) or getattr(self.quantizer, "codebook_dim", 0)
         check_int("dim, or the number of levels of FSQ,", dim)
         if len(features) == 3:
@@ -77,6 +77,9 @@ class QuantizedBottleneck(nn.Module):
             "indices": indices,
             "index_counts": self.count(indices),
         }
+
+    def compile(self, *_, **__) -> None:
+        """Nothing: quantisers look at values, and torch.compile fails on them."""
 
     def quantize(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, tokens, dim) → their codes, of the same shape, and indices."""
