@@ -145,6 +145,7 @@ def test_a_hostile_sweep_draws_nothing(command, tmp_path):
 
 def test_own_parts_train_and_are_evaluated_if_they_are_trusted(command, tmp_path, monkeypatch):
     (tmp_path / "my_parts.py").write_text(OWN)
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)  # another test's
     own = ["noise._target_=my_parts.Dim", "activation=my_parts.Sine"]
     done = command("train", "latent=2", "hidden=[16]", *SMALL, "data.limit=60", *own)
     assert done.returncode == 0, done.stderr
