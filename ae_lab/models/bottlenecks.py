@@ -92,7 +92,10 @@ class TopKBottleneck(nn.Module):
             is_active = (code > 0).any(0)
             self.idle.copy_(torch.where(is_active, 0.0, self.idle + len(code)))
         dead = values.masked_fill(self.idle < self.dead_after, -torch.inf)
-        return code, {"dead_code": keep_largest(dead, min(self.num_revived, len(self.idle)))}
+        largest, places = dead.topk(min(self.num_revived, len(self.idle)), dim=1)
+        # Also below 0: a unit that is off for each image would have no gradient that revives it.
+        largest = largest.masked_fill(largest.isinf(), 0.0)
+        return code, {"dead_code": torch.zeros_like(values).scatter(1, places, largest)}
 
 
 class IdentityBottleneck(nn.Module):

@@ -147,7 +147,7 @@ class DeadUnitLoss(LossTerm):
         both = output.code.detach() + dead_code
         images = model.output(model.decode(both, output.label), output.corrupted)
         error = F.mse_loss(images.to(output.clean.dtype), output.clean, reduction="sum")
-        return error / len(output.clean) * (dead_code > 0).any()
+        return error / len(output.clean) * (dead_code != 0).any()
 
 
 class Commitment(LossTerm):
