@@ -164,7 +164,8 @@ def test_the_norm_of_a_jacobian_is_that_of_finite_differences(part, latent):
 
 
 def test_the_norm_of_a_jacobian_is_taken_in_evaluation_and_in_validation_too():
-    model = build("model=contractive", *SMALL, "norm=batch", "dropout=0.5").train()
+    words = ["latent=6", "hidden=[16]", "norm=batch", "dropout=0.5"]
+    model = build("model=contractive", *words).train()
     output = model(batch_of(8))
     before = [buffer.clone() for buffer in model.buffers()]
     term = JacobianNorm()
