@@ -84,20 +84,8 @@ PLUGINS = {
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
     *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
-    *(
-        "--experimental-rerun",
-        "--info",
-        "-h",
-        "-c",
-        "-p",
-        "-r",
-        "-m",
-        "-sc",
-        "-cp",
-        "-cn",
-        "-cd",
-        "-i",
-    ),
+    *("--experimental-rerun", "--info", "-h", "-c", "-p", "-r", "-m", "-sc", "-cp", "-cn"),
+    *("-cd", "-i"),
 )
 RENAMED_FOLDERS = {
     "preset/line": "cnn_ablation",
@@ -149,17 +137,16 @@ def load_file(config_name: str) -> DictConfig:
     return OmegaConf.load(CONF / f"{config_name}.yaml")
 
 
+def default_choices(config_name: str) -> dict[str, object]:
+    """The groups from which a configuration chooses, and what it chooses unless told."""
+    entries = [entry for entry in load_file(config_name).defaults if entry != "_self_"]
+    choices = {str(key): value for entry in entries for key, value in entry.items()}
+    return {key: value for key, value in choices.items() if not key.startswith("override ")}
+
+
 def groups_of(config_name: str) -> list[str]:
     """The groups from which a configuration chooses."""
-    defaults = load_file(config_name).defaults
-    names = [str(key) for entry in defaults if entry != "_self_" for key in entry]
-    return [name for name in names if not name.startswith("override ")]
-
-
-def optional_groups(config_name: str) -> list[str]:
-    """The groups of which a configuration need not choose."""
-    entries = [entry for entry in load_file(config_name).defaults if entry != "_self_"]
-    return [str(key) for entry in entries for key, value in entry.items() if value is None]
+    return list(default_choices(config_name))
 
 
 def choices_of(group: str) -> list[str]:
@@ -173,7 +160,7 @@ def check_flags(words: Iterable[str]) -> None:
     """Check that what begins with a dash is a flag of Hydra's.
 
     Raises:
-        UserError: names the nearest flag, or says how settings are written.
+        UserError: it is not; says how settings are written.
     """
     for word in words:
         flag = word.partition("=")[0]
@@ -197,7 +184,7 @@ def check_choices(words: Iterable[str], config_name: str) -> None:
             names = [name.strip("[]'\" ") for name in choice.split(",")]
             is_name = all(name and not name.replace(".", "").isdigit() for name in names)
             if not is_name or choice.lower() in ("null", "true", "false"):
-                leave = "leave it out, or " if group in optional_groups(config_name) else ""
+                leave = "leave it out, or " if default_choices(config_name)[group] is None else ""
                 available = ", ".join(choices_of(group))
                 raise UserError(f"{word} is no choice: {leave}choose from: {available}")
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 NUM_BINS = 20  # of equal width, into which a dimension of the code is cut
 NUM_TREES = 20  # of each random forest
-LEAF_SIZE = (
-    20  # training images in a leaf, at least: smaller ones would spread importance by chance
-)
+LEAF_SIZE = 20  # training images in a leaf, at least: smaller ones spread importance by chance
 NUM_VOTES = 5000  # of FactorVAE's score, to learn from and as many to test
 VOTE_SIZE = 64  # images of each vote
 LEAST_VARIANCE = 0.05  # of the largest one: dimensions below take no part in votes

@@ -87,15 +87,14 @@ class TopKBottleneck(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, ...) → code (B, latent) with at most k values that are not 0."""
         values = self.head(features.flatten(1))
-        code = keep_largest(values, self.k)
+        code = keep_largest(values, self.k).relu()
         if self.training:
             is_active = (code > 0).any(0)
             self.idle.copy_(torch.where(is_active, 0.0, self.idle + len(code)))
         dead = values.masked_fill(self.idle < self.dead_after, -torch.inf)
-        largest, places = dead.topk(min(self.num_revived, len(self.idle)), dim=1)
         # Also below 0: a unit that is off for each image would have no gradient that revives it.
-        largest = largest.masked_fill(largest.isinf(), 0.0)
-        return code, {"dead_code": torch.zeros_like(values).scatter(1, places, largest)}
+        dead_code = keep_largest(dead, min(self.num_revived, len(self.idle)))
+        return code, {"dead_code": dead_code.masked_fill(dead_code.isinf(), 0.0)}
 
 
 class IdentityBottleneck(nn.Module):
@@ -255,9 +254,9 @@ class LadderBottleneck(nn.Module):
 
 
 def keep_largest(values: Tensor, k: int) -> Tensor:
-    """Values (B, n) with all but the k largest of each row set to 0, and what is below 0."""
+    """Values (B, n) with all but the k largest of each row set to 0."""
     largest, places = values.topk(k, dim=1)
-    return torch.zeros_like(values).scatter(1, places, largest.relu())
+    return torch.zeros_like(values).scatter(1, places, largest)
 
 
 def sample_gaussian(mean: Tensor, log_variance: Tensor, samples: int) -> Tensor:
@@ -293,3 +292,16 @@ def gaussian_log_prob(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """log N(z; mean, diag exp(log_variance)), summed over the last axis, in nats."""
     squares = (z - mean).square() / log_variance.exp()
     return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(-1)
+
+
+def check_prior(model, why: str) -> None:
+    """Check that a model's codes have a prior to draw from.
+
+    Raises:
+        UserError: they have none; it begins with why one is needed.
+    """
+    if not model.bottleneck.has_prior:
+        raise UserError(
+            f"{why}, which the bottleneck does not have: take model.bottleneck.has_prior=true, or "
+            "bottleneck=gaussian"
+        )

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ae_lab.core.errors import UserError
+from ae_lab.models.bottlenecks import check_prior
 from ae_lab.models.interfaces import AutoencoderOutput, Encoder
 from ae_lab.models.networks.layers import linear
 from ae_lab.models.objectives import LossTerm
@@ -97,7 +98,7 @@ class PriorCritic(Critic):
 
     def check(self, model) -> None:
         super().check(model)
-        check_prior(model)
+        check_prior(model, "the critic compares with draws of a prior")
 
     def real(self, output: AutoencoderOutput, model) -> Tensor:
         return draw_prior(output, model)
@@ -122,7 +123,7 @@ class ImageCritic(Critic):
 
     def check(self, model) -> None:
         super().check(model)
-        check_prior(model)
+        check_prior(model, "the critic compares with draws of a prior")
 
     def real(self, output: AutoencoderOutput, model) -> Tensor:
         return output.clean
@@ -235,16 +236,3 @@ def draw_prior(output: AutoencoderOutput, model) -> Tensor:
     Drawn from the generator that each step seeds.
     """
     return model.bottleneck.sample(output.label, torch.default_generator).detach()
-
-
-def check_prior(model) -> None:
-    """Check that codes have a prior to draw from.
-
-    Raises:
-        UserError: they have none.
-    """
-    if not model.bottleneck.has_prior:
-        raise UserError(
-            "the critic compares with draws of a prior, which the bottleneck does not have: take "
-            "model.bottleneck.has_prior=true, or bottleneck=gaussian"
-        )

@@ -3,6 +3,7 @@
 Each adds to any objective by an entry in its file; `conf/objective/` has one for each family.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_float, check_int
-from ae_lab.models.bottlenecks import gaussian_log_prob
+from ae_lab.models.bottlenecks import check_prior, gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.models.objectives import LossTerm
 
@@ -167,11 +168,7 @@ class MaximumMeanDiscrepancy(LossTerm):
         self.kernel = check_choice("kernel", kernel, KERNELS)
 
     def check(self, model) -> None:
-        if not model.bottleneck.has_prior:
-            raise UserError(
-                "this objective compares codes with a prior, which the bottleneck does not have: "
-                "take model.bottleneck.has_prior=true, or bottleneck=gaussian"
-            )
+        check_prior(model, "this objective compares codes with a prior")
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
         code = output.code.float().flatten(0, -2)
@@ -222,5 +219,4 @@ class TotalCorrelation(LossTerm):
         each = gaussian_log_prob(*pairs)  # (B, B, latent): of code i given image j
         joint = each.sum(2).logsumexp(1)
         marginals = each.logsumexp(1).sum(1)
-        constant = torch.tensor(float(len(code))).log() * (code.shape[1] - 1)
-        return (joint - marginals).mean() + constant.to(code.device)
+        return (joint - marginals).mean() + math.log(len(code)) * (code.shape[1] - 1)

@@ -101,10 +101,8 @@ def check_interval(config: DictConfig, num_images: int) -> None:
     Raises:
         UserError: an epoch has fewer.
     """
-    interval, in_epoch = (
-        config.trainer.get("val_check_interval"),
-        -(-num_images // config.batch_size),
-    )
+    interval = config.trainer.get("val_check_interval")
+    in_epoch = -(-num_images // config.batch_size)
     across_epochs = config.trainer.get("check_val_every_n_epoch", 1) is None
     if isinstance(interval, int) and interval > in_epoch and not across_epochs:
         raise UserError(
