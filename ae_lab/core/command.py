@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ae_lab.core import configuration, trust, validation
 from ae_lab.core.environment import check_environment
 from ae_lab.core.errors import CannotWrite, RunFailed, UserError, disk_error, root_cause
-from ae_lab.core.quoting import explain_override
+from ae_lab.core.quoting import explain_override, quote
 from ae_lab.core.streams import lasting_output
 
 _launched = "config"  # the name of the configuration that this process's command line is about
@@ -105,7 +106,8 @@ def explain_error(error: BaseException) -> str:
         key, _, values = ambiguous[1].partition("=")
         return (
             f"{ambiguous[1]} has several values: for a sweep over them add -m, for a list write "
-            f"{key}=[{values}]"
+            f"{key}=[{values}], for a comma within one value quote the value, as in "
+            f"{shlex.quote(quote(key, values))}"
         )
     if missing := re.search(r"Could not (?:find|override|load) '([^']+)'", text):
         return configuration.explain_unknown(missing[1], _launched)
