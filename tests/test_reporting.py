@@ -156,7 +156,8 @@ def test_every_experiment_runs_and_draws_all_its_figures(name, main, tmp_path, c
     settings = configuration.compose(request, return_hydra_config=True)
     params = settings.hydra.sweeper.params
     first = {key: str(values).split(",")[0] for key, values in params.items()}
-    swept = "latent" if "latent" in first else "preset"
+    several = [key for key, values in params.items() if "," in str(values)]
+    swept = "latent" if "latent" in several else several[0]
     first[swept] = ",".join(str(params[swept]).split(",")[:2])
     words = [f"{key}={value}" for key, value in first.items()]
     offline = [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]

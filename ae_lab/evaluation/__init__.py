@@ -1,10 +1,10 @@
 """How good a finished run is.
 
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
-run; `reconstruction`, `samples`, `latents`, `disentanglement`, `likelihood` and `denoisers` are
-evaluators; `run_metrics` and `code_metrics` are the numbers that an experiment names; `classical`,
-`classifier`, `fidelity` and `pca` are what these use. scikit-learn, scikit-image and matplotlib
-are imported where they are used: every sweep imports this package.
+run; `reconstruction`, `samples`, `latents`, `interpolation`, `disentanglement`, `likelihood` and
+`denoisers` are evaluators; `run_metrics` and `code_metrics` are the numbers that an experiment
+names; `classical`, `classifier`, `fidelity` and `pca` are what these use. scikit-learn,
+scikit-image and matplotlib are imported where they are used: every sweep imports this package.
 """
 
 from ae_lab.evaluation.code_metrics import (
@@ -13,10 +13,12 @@ from ae_lab.evaluation.code_metrics import (
     jacobian_norm,
     num_nonzero,
     prior_discrepancy,
+    unit_purity,
 )
 from ae_lab.evaluation.denoisers import DenoiserEvaluator
 from ae_lab.evaluation.disentanglement import DisentanglementEvaluator
 from ae_lab.evaluation.evaluator import Evaluation, Evaluator
+from ae_lab.evaluation.interpolation import InterpolationEvaluator
 from ae_lab.evaluation.latents import LatentEvaluator
 from ae_lab.evaluation.likelihood import LikelihoodEvaluator
 from ae_lab.evaluation.pca import pca_mse
@@ -43,6 +45,7 @@ __all__ = [
     "DisentanglementEvaluator",
     "Evaluation",
     "Evaluator",
+    "InterpolationEvaluator",
     "LatentEvaluator",
     "LikelihoodEvaluator",
     "ReconstructionEvaluator",
@@ -66,5 +69,6 @@ __all__ = [
     "ratio",
     "sample_quality",
     "scaled",
+    "unit_purity",
     "val_train_loss_ratio",
 ]

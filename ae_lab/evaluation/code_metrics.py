@@ -1,14 +1,16 @@
-"""Numbers of a run's codes of test images: `function(run, ...) -> float`, as in `run_metrics`."""
+"""Numbers of a run's codes of test images, for an experiment's `run_metrics`:
+`function(run, ...) -> float | None`."""
 
 import torch
 from torch import Tensor
 
-from ae_lab.core.errors import check_choice, check_float
+from ae_lab.core.errors import check_choice, check_float, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.inference.loaded_run import load_run
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.models.regularizers import JacobianNorm, inverse_multiquadric, squared_mmd
 from ae_lab.tracking.run import Run
+from ae_lab.training.metrics import ACTIVE_VARIANCE
 
 MAX_IMAGES = 1000  # of those numbers that compare pairs or differentiate
 
@@ -19,7 +21,7 @@ def encode_test_images(run: Run, n: int | None = None) -> Tensor:
     return loaded.encode_split(loaded.data.split("test").first(n)).flatten(1)
 
 
-def active_units(run: Run, threshold: float = 0.01) -> float:
+def active_units(run: Run, threshold: float = ACTIVE_VARIANCE) -> float:
     """Dimensions of the code whose variance over test images is above a threshold.
 
     Source: Burda, Grosse & Salakhutdinov, ICLR 2016.
@@ -36,6 +38,27 @@ def dead_units(run: Run) -> float:
 def num_nonzero(run: Run) -> float:
     """Values of a code that are not 0, the mean over test images: L0."""
     return float((encode_test_images(run) != 0).float().sum(1).mean())
+
+
+def unit_purity(run: Run, n: int = 50) -> float | None:
+    """How far a unit of the code stands for one class.
+
+    Of the n test images with a unit's largest values, the share of their most frequent label; the
+    mean over the units that are not the same for all images. None where images have no single
+    label.
+
+    Raises:
+        UserError: n is not an integer >= 1.
+    """
+    loaded = load_run(run)
+    split = loaded.data.split("test")
+    if not split.has_single_labels:
+        return None
+    codes = loaded.encode_split(split).flatten(1)
+    varying = codes[:, codes.std(0) > 0]
+    strongest = varying.topk(min(check_int("n", n), len(codes)), dim=0).indices
+    counts = split.labels[strongest].float().mean(0)  # (units, classes)
+    return float(counts.max(1).values.mean())
 
 
 def prior_discrepancy(run: Run, seed: int = 0) -> float:

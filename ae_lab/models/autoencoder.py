@@ -107,8 +107,8 @@ class Autoencoder(pl.LightningModule):
             if missing := getattr(metric, "requires", frozenset()) - self.bottleneck.outputs:
                 raise UserError(
                     f"the metric {name} requires {' and '.join(sorted(missing))} of the "
-                    f"bottleneck, and {type(self.bottleneck).__name__} has none: take model=vqvae, "
-                    "or metrics=[default]"
+                    f"bottleneck, and {type(self.bottleneck).__name__} has none: take "
+                    "metrics=[default], or model=vqvae for codebook, model=vae for codes"
                 )
         for term in self.objective.modules():
             if isinstance(term, LossTerm):

@@ -101,23 +101,31 @@ class JacobianNorm(LossTerm):
 
     def directions(self, code: Tensor) -> Tensor:
         """The vectors v, (n, B, *code)."""
-        size = code[0].numel()
-        if size <= EXACT:
-            rows = torch.eye(size, device=code.device).unsqueeze(1).expand(-1, len(code), -1)
-        else:
-            rows = torch.randn(self.probes, len(code), size, device=code.device)
-            rows = rows / self.probes**0.5
-        return rows.reshape(len(rows), *code.shape)
+        if code[0].numel() <= EXACT:
+            return unit_vectors(code)
+        rows = torch.randn(self.probes, *code.shape, device=code.device)
+        return rows / self.probes**0.5
+
+
+def unit_vectors(code: Tensor) -> Tensor:
+    """The unit vectors of all dimensions of codes (B, *code), one set for each, (n, B, *code)."""
+    size = code[0].numel()
+    rows = torch.eye(size, device=code.device).unsqueeze(1).expand(-1, len(code), -1)
+    return rows.reshape(size, *code.shape)
+
+
+def pull_back(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
+    """Jᵀv of the encoder for each direction v of the code (n, B, *code), (n, B, C, H, W)."""
+    label = output.label.clone()
+    _, product = torch.func.vjp(
+        lambda x: model.encode(x, label)[0].float(), output.corrupted.float().clone()
+    )
+    return torch.func.vmap(lambda v: product(v)[0])(directions)
 
 
 def encoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
     """Σ over directions (n, B, *code) of ‖Jᵀv‖² of the encoder, (B,)."""
-    label = output.label.clone()
-    _, pull_back = torch.func.vjp(
-        lambda x: model.encode(x, label)[0].float(), output.corrupted.float().clone()
-    )
-    gradients = torch.func.vmap(lambda v: pull_back(v)[0])(directions)
-    return gradients.square().flatten(2).sum((0, 2))
+    return pull_back(output, model, directions).square().flatten(2).sum((0, 2))
 
 
 def decoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:

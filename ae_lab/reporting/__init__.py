@@ -1,12 +1,17 @@
 """Experiments and what is drawn, tabulated and concluded from their runs.
 
 `experiments` finds an experiment with its runs; `drawing` writes its figures: `plots` draws
-numbers, `image_figures` images, `tables` makes tables; `statistics` compares seeds. `hypotheses`
-and `claims` are the audit, `forest_plot` draws it; `pictures` keeps an image of each experiment;
-`page` is the report. What configuration names is listed below. Nothing here imports torch before it
-draws images.
+numbers, `image_figures` images, `code_figures` looks into models, `tables` makes tables;
+`statistics` compares seeds. `hypotheses` and `claims` are the audit, `forest_plot` draws it;
+`pictures` keeps an image of each experiment; `page` is the report. What configuration names is
+listed below. Nothing here imports torch before it draws images.
 """
 
+from ae_lab.reporting.code_figures import (
+    first_layer_weights,
+    jacobian_spectrum,
+    kl_per_dimension,
+)
 from ae_lab.reporting.hypotheses import Difference, Effect
 from ae_lab.reporting.image_figures import codes, needs_runs, random_images, reconstructions
 from ae_lab.reporting.plots import curve, dots, effects, history
@@ -21,7 +26,10 @@ __all__ = [
     "curve",
     "dots",
     "effects",
+    "first_layer_weights",
     "history",
+    "jacobian_spectrum",
+    "kl_per_dimension",
     "needs_runs",
     "random_images",
     "reconstructions",

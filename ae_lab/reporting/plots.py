@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ae_lab.reporting.statistics import Runs, mean_interval, values_by_seed, with_metrics
-from ae_lab.reporting.style import COLOURS, wrap_title
+from ae_lab.reporting.style import COLOURS, line_style, wrap_title
 from ae_lab.tracking.labels import data_title, group_by_all_but, label_of, labels
 from ae_lab.tracking.quantities import quantity
 from ae_lab.tracking.run_like import RunLike
@@ -33,8 +33,8 @@ def curve(
     axes = figure.subplots()
     lines = _group_by_label(runs, labels(runs, (x, "preset", "seed"), by))
     for number, (name, group) in enumerate(lines.items()):
-        style = {"color": COLOURS[number % len(COLOURS)], "ls": _line_style(number)}
-        _draw_line(axes, _points(group, x, y), name, marker="o", markersize=4, **style)
+        style = {"marker": "o", "markersize": 4, **line_style(number)}
+        _draw_line(axes, _points(group, x, y), name, **style)
     if baseline:
         _draw_baseline(axes, list(lines.values()), x, baseline)
     if all(x in run.settings for run in runs):
@@ -58,7 +58,7 @@ def history(runs: Runs, y: str, by: list[str] | None = None) -> Figure | None:
         values: dict[float, list[float]] = {}
         for row in (row for run in group for row in run.history if y in row):
             values.setdefault(row["epoch"] + 1, []).append(row[y])
-        _draw_line(axes, values, name, ls=_line_style(number))
+        _draw_line(axes, values, name, **line_style(number))
     _finish(axes, "epoch", y, runs, len(lines))
     return figure
 
@@ -148,11 +148,6 @@ def describe_extremes(runs: Runs, y: str, by: list[str] | None = None) -> str:
     return f"{text}: from {low} to {high}." if len(groups) > 1 else f"{text}: {low}."
 
 
-def _line_style(number: int) -> str:
-    """Solid lines, and dotted ones where colours are used again."""
-    return "-" if number < len(COLOURS) else "-."
-
-
 def _scale_y(axes, metric: str) -> None:
     """A logarithmic axis with plain numbers for errors; the rest is linear."""
     if metric.endswith("mse"):
@@ -219,10 +214,11 @@ def _value_at(run: RunLike, x: str) -> float | None:
 
 
 def _points(runs: Runs, x: str, y: str) -> dict[float, list[float]]:
-    """The values of y at each x."""
+    """The values of y at each x; where x is a number of runs, at its mean over seeds."""
     points: dict[float, list[float]] = {}
-    for run in runs:
-        points.setdefault(_value_at(run, x), []).append(run.metrics[y])
+    for group in group_by_all_but("seed", runs):
+        place = float(np.mean([_value_at(run, x) for run in group]))
+        points.setdefault(place, []).extend(run.metrics[y] for run in group)
     return points
 
 

@@ -24,6 +24,12 @@ STYLE = {
 }
 
 
+def line_style(number: int) -> dict[str, str]:
+    """Colour and line of the number-th line of a figure: dotted where colours are used again."""
+    line = "-" if number < len(COLOURS) else "-."
+    return {"color": COLOURS[number % len(COLOURS)], "ls": line}
+
+
 def wrap_title(title: str) -> str:
     """A title in lines as long as a figure is wide."""
     return fill(title, 56)

@@ -48,12 +48,25 @@ def labels(
 
 
 def label_of(key: str, value: object) -> str:
-    """A setting in words: a choice by its name alone, yes and no by the setting's."""
+    """A setting in words: a choice by its name alone, yes and no by the setting's.
+
+    >>> label_of("noise.sigma", 0.1)
+    'sigma 0.1'
+    """
     if str(value) in ("True", "False"):
         return key if str(value) == "True" else f"not {key}"
     if key == "preset":
         return preset_title(str(value))
-    return str(value) if key in NAMED_BY_VALUE else f"{key} {value}"
+    return str(value) if key in NAMED_BY_VALUE else f"{end_of_key(key)} {value}"
+
+
+def end_of_key(key: str) -> str:
+    """The last part of a dotted key, in words.
+
+    >>> end_of_key("model.bottleneck.quantizer.codebook_size")
+    'codebook size'
+    """
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 @cache

@@ -7,6 +7,7 @@ stage: `test/psnr` is the quantity `psnr`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ae_lab.tracking.labels import end_of_key
 from ae_lab.tracking.run_like import RunLike
 
 STAGES = {"train": "training", "val": "validation", "test": "test"}
@@ -62,11 +63,22 @@ QUANTITIES = {
     "gradient_energy_ratio": Quantity("gradient energy", "reconstruction / original", ".2f"),
     "gradient_flow": Quantity("gradient of the first layer over the last", "", ".2f"),
     "active_units": Quantity("active units", "", ".0f"),
+    "unit_purity": Quantity(
+        "share of the main class among a unit's strongest images", "", ".3f", True, "purity"
+    ),
+    "interpolation_confidence": Quantity(
+        "label confidence between two codes", "", ".3f", True, "between codes"
+    ),
     "dead_units": Quantity("share of dead units", "", ".3f", False, "dead"),
     "num_nonzero": Quantity("values of a code that are not 0", "", ".1f", None, "not 0"),
     "prior_discrepancy": Quantity("MMD² of codes and N(0, I)", "", ".4f", False, "MMD²"),
-    "encoder_jacobian": Quantity("squared norm of the encoder's Jacobian", "", ".3g"),
+    "encoder_jacobian": Quantity("squared norm of the encoder's Jacobian", "", ".3g", None, "‖J‖²"),
     "decoder_jacobian": Quantity("squared norm of the decoder's Jacobian", "", ".3g"),
+    "frechet_prior": Quantity("classifier Fréchet, prior", "", ".1f", False, "prior"),
+    "frechet_normal": Quantity("classifier Fréchet, normal", "", ".1f", False, "normal"),
+    "frechet_gmm": Quantity("classifier Fréchet, mixture", "", ".1f", False, "mixture"),
+    "frechet_flow": Quantity("classifier Fréchet, flow", "", ".1f", False, "flow"),
+    "linear_probe": Quantity("accuracy of a linear probe", "", ".4f", True, "linear probe"),
     "confidence": Quantity("label confidence of random images", "", ".3f", True, "confidence"),
     "accuracy": Quantity("label accuracy of random images", "", ".3f", True, "accuracy"),
     "label confidence": Quantity("label confidence", "", ".3f", True),
@@ -109,4 +121,4 @@ def _recorded(base: str, runs: Iterable[RunLike]) -> Quantity:
     for run in runs:
         if base in run.metric_directions:
             return Quantity(base, higher_is_better=run.metric_directions[base])
-    return Quantity(base)
+    return Quantity(end_of_key(base))

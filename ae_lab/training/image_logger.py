@@ -21,6 +21,8 @@ NUM_EMBEDDED = 1000  # codes in the projector
 class ImageLogger(Callback):
     """Per validation: clean, corrupted and reconstructed images, one row each; random codes
     decoded, where the model has a prior; a grid of codes decoded, where they have two dimensions.
+    Where the code has a divergence for each dimension, TensorBoard gets its histogram over
+    dimensions: those that pile up at 0 have collapsed to the prior.
 
     At the end of the test: the codes of test images in TensorBoard's projector, with labels and
     thumbnails, if the code is a vector.
@@ -35,8 +37,11 @@ class ImageLogger(Callback):
             return
         with torch.autocast(module.device.type, enabled=False):
             images = self.image_rows(module, batch)
+            divergence = module.encode(batch.corrupted, batch.label)[1].get("kl")
         step = module.num_updates - 1  # as scalars are: those of the next update are yet to come
         for logger in trainer.loggers:
+            if divergence is not None and isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_histogram("kl per dimension", divergence.mean(0), step)
             for name, rows in images.items():
                 log_image(logger, name, tile_rows(*rows), step)
 

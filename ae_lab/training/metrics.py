@@ -1,4 +1,4 @@
-"""Image quality: functions of each image, and torchmetrics' `Metric`s of them; use of codebooks.
+"""Image quality: functions of each image, and torchmetrics' `Metric`s of them; use of codes.
 
 The functions take images and their references, (B, C, H, W), pixels in [0, 1], and return (B,) in
 float32.
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ae_lab.core.errors import check_float
+
+ACTIVE_VARIANCE = 0.01  # of a code's mean over images, above which a dimension is in use
 PSNR_CAP = 100.0  # dB: what two identical images get, and any pair with an MSE below 1e-10
 
 
@@ -116,12 +119,38 @@ class SSIM(ImageMetric):
         return ssim(image, reference)
 
 
+class ActiveUnits(Metric):
+    """Dimensions of a Gaussian code whose mean varies over images: its variance exceeds .01.
+
+    `requires` names the bottleneck's outputs that the model hands to `update` beside images and
+    their references. Source: Burda, Grosse & Salakhutdinov, ICLR 2016.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    requires = frozenset({"mean"})
+
+    def __init__(self, threshold: float = ACTIVE_VARIANCE) -> None:
+        super().__init__()
+        self.threshold = check_float("threshold", threshold)
+        for name in ("count", "total", "squares"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, image: Tensor, reference: Tensor, mean: Tensor) -> None:
+        mean = mean.double()
+        self.count = self.count + len(mean)
+        self.total, self.squares = self.total + mean.sum(0), self.squares + mean.square().sum(0)
+
+    def compute(self) -> Tensor:
+        variance = self.squares - self.total.square() / self.count
+        return (variance / (self.count - 1).clamp_min(1) > self.threshold).sum()
+
+
 class CodebookMetric(Metric):
     """A function of how often each entry of a codebook was chosen, over all images and ranks.
 
     Counts are summed until `compute`, over an epoch: of few tokens, as in a batch, many entries are
-    none's choice. `requires` names the bottleneck's outputs that the model hands to `update` beside
-    images and their references. With several levels, each with a codebook, it is their mean.
+    none's choice. With several levels, each with a codebook, it is their mean.
     """
 
     full_state_update = False
