@@ -21,6 +21,7 @@ FILES = sorted(
     if path.parent.name not in ("evaluator", "experiment", "figure", "sampler")
 )
 EXPERIMENTS = experiments.experiment_names()
+FAMILY_OF = {"metrics/codebook": "vqvae", "metrics/codes": "vae"}
 NEEDS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
 
 
@@ -50,8 +51,8 @@ def test_every_file_makes_a_run(file: Path, run, tmp_path):
         overrides += [f"model={name}" for name in families_with(f"objective: {choice}\n")[:1]]
     if group == "metrics" and choice != "default":
         overrides[0] = f"metrics=[default,{choice}]"
-    if str(file) == "metrics/codebook":
-        overrides += ["model=vqvae"]
+    if str(file) in FAMILY_OF:
+        overrides += [f"model={FAMILY_OF[str(file)]}"]
     if group == "body":
         overrides += ["model=autoencoder"]
     if group == "likelihood":
