@@ -79,7 +79,7 @@ TRAIN = {
         f"{group}=null": f"{group}=null is no choice: choose from: "
         for group in ("objective", "body", "bottleneck", "likelihood", "metrics", "callbacks")
     },
-    "metrics=[]": "metrics=[] is no choice: choose from: codebook, default",
+    "metrics=[]": "metrics=[] is no choice: choose from: codebook, codes, default",
     "noise=0.2": "noise=0.2 is no choice: choose from: gaussian",
     "model=5": "model=5 is no choice",
     # what does not fit
@@ -200,8 +200,8 @@ TRAIN = {
     "model=vea": "model=vea is not known: did you mean 'vae'?",
     "model=": "model= is no choice: choose from: ",
     "preset=null": "preset=null is no choice: leave it out, or choose from: ",
-    "metrics=[5]": "metrics=[5] is no choice: choose from: codebook, default",
-    "metrics=[l1,nope]": "metrics=nope is not known: choose from: codebook, default, l1",
+    "metrics=[5]": "metrics=[5] is no choice: choose from: codebook, codes, default",
+    "metrics=[l1,nope]": "metrics=nope is not known: choose from: codebook, codes, default, l1",
     "callbacks=[ema,nope]": "callbacks=nope is not known",
     "callbacks=5": "callbacks=5 is no choice: choose from: checkpoint_every, ema, none",
     "logger=[tensorboard,nope]": "logger=nope is not known",
