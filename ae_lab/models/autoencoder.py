@@ -154,7 +154,12 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch, draw: bool | None = None) -> AutoencoderOutput:
         """One pass. A stochastic bottleneck draws its code if `draw`; by default, in training."""
         draw = self.training if draw is None else draw
-        code, outputs, bypass = self.encode(batch.corrupted, batch.label, draw)
+        return self.decode_batch(batch, *self.encode(batch.corrupted, batch.label, draw))
+
+    def decode_batch(
+        self, batch: Batch, code: Tensor, outputs: dict[str, Tensor], bypass: tuple
+    ) -> AutoencoderOutput:
+        """The rest of a pass, from what `encode` returns."""
         raw = self.decode(code, batch.label, bypass)
         pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
         return AutoencoderOutput(
