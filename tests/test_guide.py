@@ -82,8 +82,8 @@ def test_the_steps_of_the_guide_lead_to_a_run(section, folder, run, type_command
 
 
 def test_the_guide_adds_each_kind_of_part():
-    kinds = ["corruption", "activation", "body", "bottleneck", "term", "data set", "metric"]
-    kinds += ["callback", "evaluator", "figure", "sampler"]
+    kinds = ["corruption", "activation", "body", "bottleneck", "prior", "term", "data set"]
+    kinds += ["metric", "callback", "evaluator", "figure", "sampler"]
     assert all(any(kind in name for name in STEPS) for kind in kinds)
 
 

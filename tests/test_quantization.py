@@ -218,6 +218,8 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(trust, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=r"pip install 'ae_lab\[quantized\]'"):
         trust.check_installed("vector_quantize_pytorch.FSQ")
+    with pytest.raises(UserError, match=r"pip install 'ae_lab\[flows\]'"):
+        trust.check_installed("zuko.flows.MaskedAutoregressiveTransform")
 
 
 def test_run_folders_may_name_its_quantisers():

@@ -10,6 +10,7 @@ from ae_lab.data import Batch
 from ae_lab.models import (
     DeadUnitLoss,
     JacobianNorm,
+    MaximumMeanDiscrepancy,
     SparsityKL,
     TopKBottleneck,
     TotalCorrelation,
@@ -19,7 +20,7 @@ from ae_lab.models.regularizers import inverse_multiquadric, radial_basis, squar
 from tests.building import build
 
 FAMILIES = ["sparse", "sparse_l1", "topk", "contractive", "rae", "rae_gp", "wae", "infovae"]
-FAMILIES += ["beta_tcvae"]
+FAMILIES += ["beta_tcvae", "vampvae", "flowvae", "hvae"]
 SMALL = ["latent=12", "hidden=[16]"]
 
 
@@ -41,7 +42,10 @@ def test_each_family_trains_with_any_body(family, words, run):
     assert done.metrics["test/mse"] < 0.3
 
 
-@pytest.mark.parametrize("family", ["sparse", "topk", "contractive", "wae"])
+RESUMING = ["sparse", "topk", "contractive", "wae", "vampvae", "flowvae", "hvae"]
+
+
+@pytest.mark.parametrize("family", RESUMING)
 def test_a_family_resumes_to_the_bit(family, run, monkeypatch):
     words = [f"model={family}", *SMALL, "data.limit=256", "batch_size=64", "epochs=2"]
     whole = run(*words, "paths.cache=a")
@@ -209,6 +213,19 @@ def test_the_discrepancy_of_normals_is_the_closed_form():
     distance = shift * math.sqrt(dimensions)
     closed = expected(0, 2) + expected(0, 0.5) - 2 * expected(distance, 1.25)
     assert float(squared_mmd(x, y, radial_basis)) == pytest.approx(closed, rel=0.05)
+
+
+def test_codes_are_compared_with_draws_of_the_models_own_prior():
+    words = ["model.bottleneck.prior=label", "model.bottleneck.samples=3"]
+    model, term = build("model=infovae", "hidden=[8]", "latent=2", *words), MaximumMeanDiscrepancy()
+    output = model(batch_of(60))
+    with torch.no_grad():
+        model.bottleneck.prior.head.weight[:2] = 4.0  # the means
+        far = float(term(output, model))
+        labels = output.label.repeat(3, 1)
+        output.code = model.bottleneck.sample(labels, torch.default_generator).view(3, 60, 2)
+        near = float(term(output, model))
+    assert 0 < near < far / 10
 
 
 # Total correlation

@@ -10,7 +10,7 @@ from ae_lab.core.errors import UserError, root_cause
 from ae_lab.data import Batch, Corruption, Split
 from ae_lab.data.images import EvalLoader, TrainLoader
 from ae_lab.models import KL, GaussianBottleneck, IWAELoss, LadderBottleneck
-from ae_lab.models.bottlenecks import product_of_gaussians
+from ae_lab.models.gaussians import product_of_gaussians
 from tests.building import build
 
 
@@ -25,8 +25,8 @@ def gaussian_bottleneck(
     """A bottleneck whose prior differs between labels, with features and labels for it."""
     torch.manual_seed(0)
     bottleneck = GaussianBottleneck((6,), 3, latent=4, samples=samples, prior=prior)
-    if bottleneck.prior_head:
-        torch.nn.init.normal_(bottleneck.prior_head.weight)
+    for weight in bottleneck.prior.parameters():
+        torch.nn.init.normal_(weight)
     return bottleneck, torch.randn(5, 6), torch.eye(3)[[0, 1, 2, 1, 0]]
 
 
@@ -51,14 +51,15 @@ def test_the_kl_is_the_closed_form_and_the_average_over_random_codes(kind):
     assert ((-outputs["log_ratio"].mean(0) - outputs["kl"].sum(1)).abs() < 5 * error).all()
 
 
-def test_the_kl_of_a_ladder_is_the_average_over_random_codes():
+@pytest.mark.parametrize("top", [2, [3, 2]])
+def test_the_kl_of_a_ladder_is_the_average_over_random_codes(top):
     torch.manual_seed(0)
-    ladder = LadderBottleneck((6,), 3, latent=4, top=2, hidden=8, samples=20_000)
+    ladder = LadderBottleneck((6,), 3, latent=4, top=top, hidden=8, samples=20_000)
     features = torch.randn(5, 6)
     with torch.no_grad():
         code, outputs = ladder(features, torch.eye(3)[[0, 1, 2, 1, 0]], draw=True)
     assert code.shape == (20_000, 5, 4)
-    assert torch.equal(outputs["kl"][:, 4:], outputs["kl_top"])
+    assert torch.equal(outputs["kl"][:, -2:], outputs["kl_top"])
     assert outputs["kl_top"].sum(1).gt(0.01).all()
     error = outputs["log_ratio"].std(0) / math.sqrt(20_000)
     assert ((-outputs["log_ratio"].mean(0) - outputs["kl"].sum(1)).abs() < 6 * error).all()

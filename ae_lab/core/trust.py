@@ -25,8 +25,9 @@ FROM_LIBRARIES = (
     "pytorch_lightning.callbacks.ModelCheckpoint",
     *(f"pytorch_lightning.loggers.{name}Logger" for name in ("MLFlow", "TensorBoard", "Wandb")),
     *(f"vector_quantize_pytorch.{name}" for name in ("FSQ", "ResidualVQ", "VectorQuantize")),
+    "zuko.flows.MaskedAutoregressiveTransform",
 )
-EXTRAS = {"vector_quantize_pytorch": "quantized"}  # what `pip install 'ae_lab[...]'` brings
+EXTRAS = {"vector_quantize_pytorch": "quantized", "zuko": "flows"}  # pip install 'ae_lab[...]'
 _trusted: set[str] = set()  # by this process
 
 

@@ -16,6 +16,7 @@ from ae_lab.evaluation.evaluator import Evaluation, summarize
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 
 MAX_CODES = 20_000  # in memory at once
+NUM_DECODED = 2_000  # at once, so that a layer's values stay in a core's cache
 
 
 class LikelihoodEvaluator:
@@ -83,6 +84,9 @@ def bound_log_likelihood(model, batch: Batch, samples: int) -> tuple[Tensor, Ten
 
 def log_weights(model, batch: Batch) -> Tensor:
     """log w of each of the bottleneck's codes for each image, (samples, B)."""
-    output = model(batch, draw=True)
-    log_prob = model.objective.likelihood.log_prob(output)
-    return (log_prob + output.bottleneck["log_ratio"]).reshape(-1, len(batch.index))
+    code, outputs, bypass = model.encode(batch.corrupted, batch.label, draw=True)
+    codes = code.reshape(-1, len(batch.index), *model.bottleneck.shape)
+    parts = codes.split(max(1, NUM_DECODED // len(batch.index)))
+    likelihood = model.objective.likelihood
+    log_prob = [likelihood.log_prob(model.decode_batch(batch, z, {}, bypass)) for z in parts]
+    return torch.cat(log_prob) + outputs["log_ratio"].reshape(-1, len(batch.index))

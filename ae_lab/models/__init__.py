@@ -1,19 +1,13 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
 `interfaces` says what the parts promise each other; `autoencoder` is the module, `adversarial` the
-one with a critic beside it; `bottlenecks`, `quantization`, `objectives`, `regularizers`, `critics`,
-`likelihoods` and `networks` hold the parts that configurations name.
+one with a critic beside it; `bottlenecks`, `quantization`, `variational`, `priors`, `objectives`,
+`regularizers`, `critics`, `likelihoods` and `networks` hold the parts that configurations name.
 """
 
 from ae_lab.models.adversarial import AdversarialAutoencoder
 from ae_lab.models.autoencoder import Autoencoder
-from ae_lab.models.bottlenecks import (
-    GaussianBottleneck,
-    IdentityBottleneck,
-    LadderBottleneck,
-    LinearBottleneck,
-    TopKBottleneck,
-)
+from ae_lab.models.bottlenecks import IdentityBottleneck, LinearBottleneck, TopKBottleneck
 from ae_lab.models.critics import (
     AdversarialTerm,
     AdversarialTotalCorrelation,
@@ -39,6 +33,7 @@ from ae_lab.models.objectives import (
     PSNRLoss,
     SquaredError,
 )
+from ae_lab.models.priors import LabelPrior, Prior, StandardPrior, VampPrior
 from ae_lab.models.quantization import QuantizedBottleneck
 from ae_lab.models.regularizers import (
     CodeNorm,
@@ -48,6 +43,7 @@ from ae_lab.models.regularizers import (
     TotalCorrelation,
     WeightNorm,
 )
+from ae_lab.models.variational import FlowBottleneck, GaussianBottleneck, LadderBottleneck
 
 __all__ = [
     "KL",
@@ -63,6 +59,7 @@ __all__ = [
     "Critic",
     "DeadUnitLoss",
     "FeatureError",
+    "FlowBottleneck",
     "GaussianBottleneck",
     "GaussianLikelihood",
     "GeneratorLoss",
@@ -70,6 +67,7 @@ __all__ = [
     "IdentityBottleneck",
     "ImageCritic",
     "JacobianNorm",
+    "LabelPrior",
     "LadderBottleneck",
     "Likelihood",
     "LinearBottleneck",
@@ -81,13 +79,16 @@ __all__ = [
     "Objective",
     "PSNRLoss",
     "PermutationCritic",
+    "Prior",
     "PriorCritic",
     "QuantizedBottleneck",
     "SparsityKL",
     "SquaredError",
+    "StandardPrior",
     "TopKBottleneck",
     "TotalCorrelation",
     "UNetDecoder",
     "UNetEncoder",
+    "VampPrior",
     "WeightNorm",
 ]

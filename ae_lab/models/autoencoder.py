@@ -15,6 +15,13 @@ from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Enc
 from ae_lab.models.loss_means import LossMeans
 from ae_lab.models.networks import layers
 from ae_lab.models.objectives import LossTerm, Objective
+from ae_lab.models.priors import Prior
+
+# What weights are called in checkpoints of older runs, and now.
+RENAMED_WEIGHTS = {
+    "bottleneck.prior_head.": "bottleneck.prior.head.",
+    "bottleneck.top_head.": "bottleneck.above.head.",
+}
 
 
 class Autoencoder(pl.LightningModule):
@@ -62,8 +69,12 @@ class Autoencoder(pl.LightningModule):
         torch.manual_seed(derive(seed, "weights"))
         self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
         channels, *size = shape
-        self.encoder = encoder((channels + classes * condition_encoder, *size))
+        self.input_shape = (channels + classes * condition_encoder, *size)  # of the encoder's
+        self.encoder = encoder(self.input_shape)
         self.bottleneck = bottleneck(self.encoder.features, classes)
+        for part in self.bottleneck.modules():
+            if isinstance(part, Prior):
+                part.connect(self)
         first, *rest = self.bottleneck.shape
         self.decoder = decoder((first + classes * conditional, *rest), shape)
         self.objective = objective
@@ -143,7 +154,12 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch, draw: bool | None = None) -> AutoencoderOutput:
         """One pass. A stochastic bottleneck draws its code if `draw`; by default, in training."""
         draw = self.training if draw is None else draw
-        code, outputs, bypass = self.encode(batch.corrupted, batch.label, draw)
+        return self.decode_batch(batch, *self.encode(batch.corrupted, batch.label, draw))
+
+    def decode_batch(
+        self, batch: Batch, code: Tensor, outputs: dict[str, Tensor], bypass: tuple
+    ) -> AutoencoderOutput:
+        """The rest of a pass, from what `encode` returns."""
         raw = self.decode(code, batch.label, bypass)
         pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
         return AutoencoderOutput(
@@ -301,6 +317,15 @@ class Autoencoder(pl.LightningModule):
             raise Diverged(f"{name} became {value} in {where}")
 
     # Checkpoints hold tensors and primitives only
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *arguments, **options):
+        """Load weights, those of older runs too."""
+        weights = dict(state_dict)
+        for name in state_dict:
+            for old, new in RENAMED_WEIGHTS.items():
+                if name.startswith(old):
+                    weights[new + name.removeprefix(old)] = weights.pop(name)
+        return super().load_state_dict(weights, *arguments, **options)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["progress"] = {

@@ -7,11 +7,12 @@ from ae_lab.models.autoencoder import Autoencoder
 
 def label_settings(model: Autoencoder) -> list[str]:
     """The settings by which a model takes labels; none where it takes none."""
+    # Bottlenecks from outside the package need not have a part for their prior.
+    prior = getattr(model.bottleneck, "prior", None)
     settings = {
         "conditional=true": model.conditional,
         "condition_encoder=true": model.condition_encoder,
-        # Bottlenecks from outside the package need not have a prior of the label.
-        "model.bottleneck.prior=label": getattr(model.bottleneck, "prior_head", None) is not None,
+        "model.bottleneck.prior=label": getattr(prior, "uses_label", False),
     }
     return [text for text, is_set in settings.items() if is_set]
 

@@ -9,10 +9,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ae_lab.core.errors import UserError
-from ae_lab.models.bottlenecks import check_prior
 from ae_lab.models.interfaces import AutoencoderOutput, Encoder
 from ae_lab.models.networks.layers import linear
 from ae_lab.models.objectives import LossTerm
+from ae_lab.models.priors import check_prior, draw_prior
 
 
 class Critic(nn.Module):
@@ -101,7 +101,7 @@ class PriorCritic(Critic):
         check_prior(model, "the critic compares with draws of a prior")
 
     def real(self, output: AutoencoderOutput, model) -> Tensor:
-        return draw_prior(output, model)
+        return draw_prior(output.label, model)
 
     def fake(self, output: AutoencoderOutput, model) -> Tensor:
         return output.code.flatten(0, -2)
@@ -130,7 +130,7 @@ class ImageCritic(Critic):
 
     def fake(self, output: AutoencoderOutput, model) -> Tensor:
         reconstructed = model.decode_images(output.code.detach(), output.label)
-        sampled = model.decode_images(draw_prior(output, model), output.label)
+        sampled = model.decode_images(draw_prior(output.label, model), output.label)
         return torch.cat([reconstructed.flatten(0, -4), sampled])
 
 
@@ -228,11 +228,3 @@ def cross_entropy(logits: Tensor, target: float) -> Tensor:
 def permute_dimensions(codes: Tensor) -> Tensor:
     """Codes (n, d) with each dimension permuted over the n, independently of the others."""
     return codes.gather(0, torch.rand_like(codes, dtype=torch.float32).argsort(0))
-
-
-def draw_prior(output: AutoencoderOutput, model) -> Tensor:
-    """A code of the prior for each image of the batch, (B, latent), without gradients.
-
-    Drawn from the generator that each step seeds.
-    """
-    return model.bottleneck.sample(output.label, torch.default_generator).detach()

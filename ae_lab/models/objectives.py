@@ -79,11 +79,12 @@ class NegativeLogLikelihood(LossTerm):
 
 
 class KL(LossTerm):
-    """KL(q(z | x) ‖ p(z)) in nats, Σ over dimensions, mean over the batch.
+    """KL(q(z | x) ‖ p(z)) in nats, Σ over groups of dimensions, mean over the batch.
 
     A weight other than 1 makes it a β-VAE. Over the first `warmup` of all steps, a share, the
-    weight rises from 0. Each dimension counts for at least `free_bits` nats, so that none is given
-    up early. `key` names the bottleneck's output: all its dimensions, or those of one level.
+    weight rises from 0. Each group counts for at least `free_bits` nats, so that none is given up
+    early: each dimension is a group where the KL has a closed form, all of a code are one where it
+    is an estimate. `key` names the bottleneck's output: all its groups, or those of one level.
 
     Source: Higgins et al., ICLR 2017 (β); Sønderby et al., NeurIPS 2016 (warm-up); Kingma et al.,
     NeurIPS 2016 (free bits).

@@ -4,16 +4,16 @@ Each adds to any objective by an entry in its file; `conf/objective/` has one fo
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_float, check_int
-from ae_lab.models.bottlenecks import check_prior, gaussian_log_prob
+from ae_lab.models.gaussians import gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
+from ae_lab.models.networks.layers import evaluating, full_precision
 from ae_lab.models.objectives import LossTerm
+from ae_lab.models.priors import check_prior, draw_prior
 
 EXACT = 8  # dimensions of the code up to which a Jacobian is computed, not estimated
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of kernels, which are summed over them
@@ -137,28 +137,9 @@ def decoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor
     return changes.square().flatten(2).sum((0, 2))
 
 
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """No autocast; the meta device of a dry run has none to switch off."""
-    has_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Encoder and decoder as in evaluation: no dropout, normalisation by running means."""
-    training = [part for part in model.modules() if part.training]
-    try:
-        for part in training:
-            part.training = False
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
 class MaximumMeanDiscrepancy(LossTerm):
     """MMD² = E k(z, z') + E k(p, p') - 2 E k(z, p) of the batch's codes z and as many draws p of
-    the prior N(0, I), with all pairs in the means, so that equal samples give 0.
+    the prior, with all pairs in the means, so that equal samples give 0.
 
     The kernel, with d dimensions, squared distance r, summed over seven scales s:
 
@@ -179,8 +160,9 @@ class MaximumMeanDiscrepancy(LossTerm):
         check_prior(model, "this objective compares codes with a prior")
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
-        code = output.code.float().flatten(0, -2)
-        return squared_mmd(code, torch.randn_like(code), self.kernel)
+        code = output.code.float()
+        label = output.label.expand(*code.shape[:-1], -1).flatten(0, -2)
+        return squared_mmd(code.flatten(0, -2), draw_prior(label, model), self.kernel)
 
 
 def squared_mmd(x: Tensor, y: Tensor, kernel) -> Tensor:

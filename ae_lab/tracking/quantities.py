@@ -40,7 +40,7 @@ QUANTITIES = {
     "ssim": Quantity("SSIM", "", ".3f", True),
     "loss": Quantity("loss per image", "", ".4g", False, "loss"),
     "kl": Quantity("KL divergence", "nats", ".2f"),
-    "kl_top": Quantity("KL divergence of the upper level", "nats", ".2f"),
+    "kl_top": Quantity("KL divergence of the top level", "nats", ".2f"),
     "commitment": Quantity("distance of tokens to their codes", "", ".4g", False, "commitment"),
     "codebook_usage": Quantity("share of codes in use", "", ".1%", True, "usage"),
     "codebook_perplexity": Quantity("codebook perplexity", "", ".1f", True, "perplexity"),

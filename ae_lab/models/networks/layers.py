@@ -1,7 +1,8 @@
-"""What every family of nets shares: activations, the map from raw values to pixels, labels."""
+"""What every family of nets shares: activations, output maps, labels, first weights, modes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from hydra.utils import get_class
@@ -98,3 +99,22 @@ def join_label(code: Tensor, label: Tensor) -> Tensor:
     if code.ndim == 4:
         label = label[:, :, None, None].expand(-1, -1, *code.shape[2:])
     return torch.cat([code, label.to(code.dtype)], dim=1)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """No autocast; the meta device of a dry run has none to switch off."""
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model, or a part of one, as in evaluation: no dropout, normalisation by running means."""
+    training = [part for part in model.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
