@@ -6,6 +6,7 @@ from math import isfinite
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from ae_lab.core.errors import Diverged, UserError
@@ -40,6 +41,7 @@ class Autoencoder(pl.LightningModule):
     """
 
     has_critic = False  # which terms of the objective may ask
+    is_pretraining = False  # whether parts are trained alone, which says little of the whole
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Autoencoder(pl.LightningModule):
         decoder: Callable[..., Decoder],
         objective: Objective,
         optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        scheduler: Callable[..., LRScheduler],
         metrics: Mapping[str, Metric],
         output: str | None = None,
         default_output: str = "sigmoid",
@@ -184,11 +186,15 @@ class Autoencoder(pl.LightningModule):
         """The optimisers of all weights, the autoencoder's first."""
         return [self.make_optimizer(self.parameters())]
 
+    def build_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """The schedule of the learning rate over all steps."""
+        return self.make_scheduler(optimizer, total_steps=self.total_updates)
+
     def configure_optimizers(self):
         updates = max(1, int(self.trainer.estimated_stepping_batches))
         self.total_updates = min(updates, self.max_updates or updates)
         optimizers = self.build_optimizers()
-        schedulers = [self.make_scheduler(o, total_steps=self.total_updates) for o in optimizers]
+        schedulers = [self.build_scheduler(optimizer) for optimizer in optimizers]
         return optimizers, [{"scheduler": one, "interval": "step"} for one in schedulers]
 
     def configure_gradient_clipping(
