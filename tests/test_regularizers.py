@@ -41,30 +41,6 @@ def test_each_family_trains_with_any_body(family, words, run):
     assert done.metrics["test/mse"] < 0.3
 
 
-@pytest.mark.parametrize("family", ["sparse", "topk", "contractive", "wae"])
-def test_a_family_resumes_to_the_bit(family, run, monkeypatch):
-    words = [f"model={family}", *SMALL, "data.limit=256", "batch_size=64", "epochs=2"]
-    whole = run(*words, "paths.cache=a")
-    weights = torch.load(whole.last, weights_only=True)["state_dict"]
-    steps = []
-
-    from ae_lab.models import Autoencoder
-
-    def interrupted(self, *arguments, real=Autoencoder.on_train_batch_end):
-        steps.append(1)
-        if len(steps) == 6:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(Autoencoder, "on_train_batch_end", interrupted)
-    with pytest.raises(BaseException):  # noqa: B017, PT011
-        run(*words, "force=true")
-    monkeypatch.undo()
-    again = run(*words)
-    for name, value in torch.load(again.last, weights_only=True)["state_dict"].items():
-        assert torch.equal(value, weights[name]), name
-
-
 # Sparsity
 
 

@@ -10,7 +10,7 @@ from ae_lab.core.errors import UserError, root_cause
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch
 from tests.building import build
-from tests.steps import SETTING, check_kills, train_in_child
+from tests.steps import SMALL, check_kills, train_in_child
 
 TINY = ["model=stacked", "hidden=[12,8]", "latent=3"]
 RUN = [*TINY, "data.limit=80", "batch_size=16", "epochs=4", "trainer.precision=32-true"]
@@ -153,9 +153,8 @@ def test_settings_of_pretraining_are_part_of_a_runs_identity(run):
 
 
 def test_a_run_that_is_killed_at_the_border_of_a_phase_ends_the_same(tmp_path):
-    words = [word for word in SETTING if not word.startswith(("model=", "objective.kl"))]
-    # 32 of 36 steps, the second phase from 16 on
-    words += ["model=stacked_denoising", "model.pretrain=0.89"]
+    # Pre-training has 32 of 36 steps, and its second phase begins at 16.
+    words = [*SMALL, "model=stacked_denoising", "model.pretrain=0.89"]
     code, undisturbed = train_in_child(words, tmp_path / "undisturbed", None)
     assert code == 0
     phases = ["training", "accumulation"]  # with 14 and with 16 steps done

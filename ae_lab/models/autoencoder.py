@@ -16,6 +16,7 @@ from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Enc
 from ae_lab.models.loss_means import LossMeans
 from ae_lab.models.networks import layers
 from ae_lab.models.objectives import LossTerm, Objective
+from ae_lab.models.ranks import share_buffers
 
 
 class Autoencoder(pl.LightningModule):
@@ -256,6 +257,7 @@ class Autoencoder(pl.LightningModule):
     # Metrics look at the mean code's reconstruction, losses at codes drawn alike in every epoch.
 
     def on_validation_epoch_start(self) -> None:
+        share_buffers(self)
         self.eval_losses = LossMeans()
 
     def on_test_epoch_start(self) -> None:
