@@ -3,18 +3,19 @@
 from functools import cache
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ae_lab.core import configuration
 
 FAMILIES = sorted(path.stem for path in (configuration.CONF / "model").glob("*.yaml"))
-# Sizes beside `hidden` and `latent` that some families have, and small values for them.
-SIZES = {
-    "model.critic.network.hidden": [8],
-    "model.encoder.width": 4,
-    "model.encoder.blocks_per_stage": 1,
-    "model.bottleneck.quantizer.codebook_size": 16,
-    "model.bottleneck.k": 1,
+SMALL_CRITIC = ["model.critic.network.hidden=[8]"]
+SMALL_CODEBOOK = ["model.bottleneck.quantizer.codebook_size=16"]
+# Sizes that some families have beside `hidden` and `latent`.
+SMALL_SIZES = {
+    **dict.fromkeys(("aae", "factorvae", "vaegan"), SMALL_CRITIC),
+    **dict.fromkeys(("rvq", "vqvae"), SMALL_CODEBOOK),
+    "topk": ["model.bottleneck.k=1"],
+    "unet": ["model.encoder.width=4", "model.encoder.blocks_per_stage=1"],
 }
 
 
@@ -29,8 +30,6 @@ def build(*overrides: str):
     return instantiate(compose("data=mnist5k", *overrides).model)
 
 
-def tiny_family(family: str) -> list[str]:
-    """Overrides that make a family, with small sizes where it has them."""
-    config = compose(f"model={family}")
-    sizes = [f"{k}={v}" for k, v in SIZES.items() if OmegaConf.select(config, k) is not None]
-    return [f"model={family}", *sizes]
+def small_family(family: str) -> list[str]:
+    """Overrides that choose a family, and small sizes where it has some of its own."""
+    return [f"model={family}", *SMALL_SIZES.get(family, [])]

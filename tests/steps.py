@@ -32,7 +32,7 @@ from ae_lab.data.module import load_data
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
 from ae_lab.training.trainer import quiet_libraries
-from tests.building import compose, tiny_family
+from tests.building import compose, small_family
 
 PHASES = ("training", "accumulation", "validation", "between fit and test", "test")
 NUM_BATCHES, BATCH, EPOCHS, LR, PATIENCE, KL_WARMUP, LR_WARMUP = 9, 8, 4, 0.02, 1, 0.6, 0.2
@@ -282,7 +282,7 @@ def check_kills(
 
 def check_family(family: str, folder: Path, phases: Sequence[str]) -> Iterator[str]:
     """Check that a tiny run of a family survives kills; names the phases in which they came."""
-    words = [*SMALL, *tiny_family(family), "epochs=2"]
+    words = [*SMALL, *small_family(family), "epochs=2"]
     code, undisturbed = train_in_child(words, folder / "undisturbed", None)
     assert code == 0
     yield from check_kills(words, undisturbed, folder, phases)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from tests import two_processes
-from tests.building import FAMILIES, compose, tiny_family
+from tests.building import FAMILIES, compose, small_family
 from tests.conftest import REPOSITORY
 from tests.steps import check_family
 
-THRESHOLD = "model.bottleneck.quantizer.threshold_ema_dead_code"
+# Entries of a codebook that nobody chooses become tokens that are drawn at random.
+NO_DEAD_ENTRIES = "model.bottleneck.quantizer.threshold_ema_dead_code=0"
 WORDS = ["data=mnist5k", "data.limit=48", "batch_size=16", "epochs=2", "hidden=[16]", "latent=3"]
 WORDS += ["lr=0.01", "trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none"]
 WORDS += ["trainer.enable_progress_bar=false"]
@@ -36,21 +36,21 @@ def test_a_run_that_is_killed_within_an_epoch_ends_the_same(family, tmp_path):
     assert list(check_family(family, tmp_path, ["training"])) == ["training"]
 
 
-def configuration(name: str, *words: str) -> DictConfig:
-    """A tiny configuration of a family, or of one of OTHERS."""
-    own = OTHERS.get(name) or [*tiny_family(name), "norm=none"]
-    config = compose(*WORDS, *own, *words).copy()
-    if name in FAMILIES and OmegaConf.select(config, THRESHOLD) is not None:
-        OmegaConf.update(config, THRESHOLD, 0)  # else entries become random tokens
-    return config
+def words_of(name: str) -> list[str]:
+    """Settings of a family, or of one of OTHERS."""
+    if name in OTHERS:
+        return [*WORDS, *OTHERS[name]]
+    keep_entries = [NO_DEAD_ENTRIES] if name in ("vqvae", "rvq") else []
+    return [*WORDS, *small_family(name), "norm=none", *keep_entries]
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> Path:
     """A folder with what both of two processes make of each family."""
     folder = tmp_path_factory.mktemp("both")
-    names = [*FAMILIES, *OTHERS]
-    configs = {name: configuration(name, "trainer.devices=2") for name in names}
+    configs = {name: compose(*words_of(name)).copy() for name in (*FAMILIES, *OTHERS)}
+    for config in configs.values():
+        config.trainer.devices = 2
     (folder / "configs.pkl").write_bytes(pickle.dumps(configs))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,7 +77,7 @@ def test_two_processes_hold_the_same_and_train_as_one(name, both, tmp_path):
         assert torch.equal(values, second["state"][key]), key
     if name in DRAWS | BATCH_STATISTICS:
         return
-    alone = two_processes.train(configuration(name), tmp_path)
+    alone = two_processes.train(compose(*words_of(name)).copy(), tmp_path)
     assert first["means"] == pytest.approx(alone["means"], rel=1e-3)
     for key, values in alone["state"].items():
         torch.testing.assert_close(first["state"][key], values, rtol=1e-3, atol=1e-4)

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from ae_lab.core.errors import Diverged, UserError
+from ae_lab.core.hardware import full_precision
 from ae_lab.core.randomness import derive, reseed
 from ae_lab.data.images import Batch
 from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Encoder
@@ -264,7 +265,7 @@ class Autoencoder(pl.LightningModule):
         self.eval_losses = LossMeans()
 
     def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):
+        with full_precision(self.device):
             output = sampled = self(batch, draw=False)
             reseed(self.device, "evaluate", batch_idx, self.global_rank)  # terms may draw, too
             if self.bottleneck.is_stochastic:

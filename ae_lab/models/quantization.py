@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.networks.layers import linear
 from ae_lab.models.ranks import sum_over_ranks
 
@@ -90,7 +91,7 @@ class QuantizedBottleneck(nn.Module):
         places = (*tokens.shape[:2], self.levels)
         if tokens.is_meta:  # they have no values to look at
             return tokens, tokens.new_zeros(places, dtype=torch.long)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with full_precision(tokens.device):
             quantized, indices = self.quantizer(tokens)[:2]
         return quantized, indices.long().reshape(places)
 

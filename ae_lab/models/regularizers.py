@@ -5,12 +5,13 @@ Each adds to any objective by an entry in its file; `conf/objective/` has one fo
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_float, check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.bottlenecks import check_prior, gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.models.objectives import LossTerm
@@ -127,12 +128,6 @@ def decoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor
         lambda v: torch.func.jvp(lambda z: model.decode_images(z, label), (code,), (v,))[1]
     )(directions)
     return changes.square().flatten(2).sum((0, 2))
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """No autocast; the meta device of a dry run has none to switch off."""
-    has_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
 @contextmanager
