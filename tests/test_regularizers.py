@@ -108,6 +108,18 @@ def test_dead_units_alone_learn_from_what_is_left_over():
 # Jacobians
 
 
+@pytest.mark.parametrize("family", ["contractive", "rae_gp"])
+def test_the_norm_of_a_jacobian_of_compiled_parts_is_the_same(family):
+    model = build(f"model={family}", "latent=3", "hidden=[8]")
+    expected = model.compute_losses(batch_of(4))
+    for part in (model.encoder, model.bottleneck, model.decoder):
+        part.compile(backend="eager")  # the same graphs, without a compiler's wait
+    actual = model.compute_losses(batch_of(4))
+    torch.testing.assert_close(actual, expected)
+    actual["loss"].backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
 @pytest.mark.parametrize("latent", [3, 40])
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 def test_the_norm_of_a_jacobian_is_that_of_finite_differences(part, latent):

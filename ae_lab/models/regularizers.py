@@ -97,7 +97,12 @@ class JacobianNorm(LossTerm):
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
         # Derivatives are wanted in validation too, where Lightning forbids them.
-        with torch.inference_mode(False), evaluating(model), full_precision(output.code.device):
+        with (
+            torch.inference_mode(False),
+            evaluating(model),
+            full_precision(output.code.device),
+            torch.compiler.set_stance("force_eager"),  # torch.func cannot follow compiled parts
+        ):
             return self.norm(output, model, self.directions(output.code)).mean()
 
     def directions(self, code: Tensor) -> Tensor:

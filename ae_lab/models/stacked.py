@@ -1,7 +1,6 @@
 """The LightningModule that trains layer by layer, and then all layers together."""
 
 from bisect import bisect_right
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +84,10 @@ class StackedAutoencoder(Autoencoder):
     def build_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         if self.pretrain_updates is None:  # else a checkpoint says
             self.pretrain_updates = round(self.pretrain * self.total_updates)
-        phases = [(a, b) for a, b in pairwise([*self.phase_starts, self.total_updates]) if a < b]
-        schedulers = [self.make_scheduler(optimizer, total_steps=b - a) for a, b in phases]
-        return SequentialLR(optimizer, schedulers, [start for start, _ in phases[1:]])
+        ends = [*self.phase_starts[1:], self.total_updates]
+        lengths = [end - start for start, end in zip(self.phase_starts, ends, strict=True)]
+        schedulers = [self.make_scheduler(optimizer, total_steps=max(1, n)) for n in lengths]
+        return SequentialLR(optimizer, schedulers, ends[:-1])
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         super().on_save_checkpoint(checkpoint)
