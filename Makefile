@@ -47,7 +47,7 @@ report: $(INSTALLED)  ## the page of all experiments and claims: outputs/report/
 bench: $(INSTALLED)  ## samples per second against a hand-written loop and the usual script
 	$(PY) -m tests.benchmarks.training_speed
 
-kills: $(INSTALLED)  ## SIGKILL in each phase of 24 settings, and 30 at seeded moments: bitwise as undisturbed
+kills: $(INSTALLED)  ## SIGKILL in each phase of 24 settings, of every family, and 30 at seeded moments: bitwise as undisturbed
 	$(PY) -m tests.steps
 	$(PY) -m tests.benchmarks.kills
 

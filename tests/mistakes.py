@@ -36,6 +36,9 @@ TRAIN = {
     "data.classes=ten": "data.classes must be an integer, got 'ten'",
     "noise=gaussian noise.sigma=abc": "noise.sigma must be a number or a list of numbers",
     "model.encoder=5": "model.encoder must be a part with a _target_, got 5",
+    "model=aae model.conditional=5": "model.conditional must be true or false, got 5",
+    "model=aae model.default_output=[1]": "model.default_output must be text, got [1]",
+    "model=stacked model.pretrain=abc": "model.pretrain must be a number, got 'abc'",
     "model.bottleneck=null": "model.bottleneck must be a part with a _target_, got null",
     "data.source=null": "data.source must be a part with a _target_, got null",
     "+trainer.accumulate_grad_batches=two": "trainer.accumulate_grad_batches must be an integer",
@@ -53,6 +56,7 @@ TRAIN = {
     "weight_decay=-1": "weight_decay must be a finite number >= 0, got -1",
     "scheduler.warmup=2": "scheduler.warmup must be a finite number >= 0 and <= 1, got 2",
     "model=vae objective.kl.warmup=2": "warmup must be a finite number >= 0 and <= 1, got 2",
+    "model=stacked model.pretrain=2": "model.pretrain must be a finite number >= 0 and <= 1",
     "noise=gaussian noise.sigma=[0.5,0.1]": "noise.sigma must be a number or [lowest, highest]",
     "noise=salt_pepper noise.amount=2": "noise.amount must be a finite number >= 0 and <= 1",
     # what does not exist
@@ -84,6 +88,8 @@ TRAIN = {
     "model=5": "model=5 is no choice",
     # what does not fit
     "model=cnn_skip model.encoder.depth=2": "the decoder takes 2 maps past the code",
+    "model=stacked body=cnn": "trains dense layers one by one: take body=mlp",
+    "model=stacked model.decoder.hidden=[9]": "which must be the same: set hidden=[...] for both",
     "model=unet data=photos64 model.decoder.width=16": "the parts do not fit each other",
     "latent=1000000000000": "parameters, which take 3,216,000 GB to train, and this machine has",
     "hidden=[1000000,1000000]": "choose a smaller latent, hidden or depth",

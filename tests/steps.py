@@ -32,17 +32,18 @@ from ae_lab.data.module import load_data
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
 from ae_lab.training.trainer import quiet_libraries
-from tests.benchmarks.kills import load_tensors
+from tests.building import compose, small_family
 
 PHASES = ("training", "accumulation", "validation", "between fit and test", "test")
 NUM_BATCHES, BATCH, EPOCHS, LR, PATIENCE, KL_WARMUP, LR_WARMUP = 9, 8, 4, 0.02, 1, 0.6, 0.2
-SETTING = [
-    *("model=vae", "data=mnist5k", "noise=gaussian", "hidden=[16]", "latent=2", "dropout=0.1"),
+SMALL = [
+    *("data=mnist5k", "noise=gaussian", "hidden=[16]", "latent=2", "dropout=0.1"),
     *(f"data.limit={NUM_BATCHES * BATCH}", f"batch_size={BATCH}", f"epochs={EPOCHS}", f"lr={LR}"),
-    *(f"objective.kl.warmup={KL_WARMUP}", f"scheduler.warmup={LR_WARMUP}", "checkpoint_seconds=0"),
+    *(f"scheduler.warmup={LR_WARMUP}", "checkpoint_seconds=0", "trainer.log_every_n_steps=5"),
     *("trainer.precision=32-true", "trainer.enable_progress_bar=false", "compile=false"),
-    *("+callbacks.kill._target_=tests.steps.Kill", "trainer.log_every_n_steps=5"),
+    "+callbacks.kill._target_=tests.steps.Kill",
 ]
+SETTING = [*SMALL, "model=vae", f"objective.kl.warmup={KL_WARMUP}"]
 Choices = tuple[int, str, bool, bool]  # accumulation, validation, early stopping, max_steps
 VALIDATIONS = ("each epoch", "each second epoch", "twice an epoch")
 ALL = list(product((1, 4), VALIDATIONS, (False, True), (False, True)))
@@ -186,17 +187,38 @@ class Reference:
 
 def train_in_child(words: list[str], outputs: Path, phase: str | None) -> tuple[int, Run]:
     """Train in a forked process, which dies in a phase; its exit code, and the newest run."""
+    config = compose(*words).copy()
+    config.paths.outputs = str(outputs)
 
     def work() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         Kill.phase = phase
-        train(configuration.compose([*words, f"paths.outputs={outputs}"]))
+        train(config)
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join()
     newest = max(outputs.glob("runs/*"), key=lambda path: path.stat().st_ctime)
     return child.exitcode, Run(newest)
+
+
+def load_tensors(run: Run) -> dict[str, torch.Tensor]:
+    """All tensors of both checkpoints, last and best, those of the optimiser too, by their path."""
+    tensors = {}
+
+    def collect(node: object, path: str) -> None:
+        if isinstance(node, torch.Tensor):
+            tensors[path] = node
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                collect(value, f"{path}/{key}")
+        elif isinstance(node, list | tuple):
+            for index, value in enumerate(node):
+                collect(value, f"{path}/{index}")
+
+    for file in (run.last, run.best):
+        collect(torch.load(file, weights_only=True), file.name)
+    return tensors
 
 
 def results(run: Run) -> dict[str, object]:
@@ -256,6 +278,14 @@ def check_kills(
         for name, value in expected.items():
             assert actual[name] == value, f"{name} after a kill in {phase}"
         yield phase
+
+
+def check_family(family: str, folder: Path, phases: Sequence[str]) -> Iterator[str]:
+    """Check that a tiny run of a family survives kills; names the phases in which they came."""
+    words = [*SMALL, *small_family(family), "epochs=2"]
+    code, undisturbed = train_in_child(words, folder / "undisturbed", None)
+    assert code == 0
+    yield from check_kills(words, undisturbed, folder, phases)
 
 
 def main() -> None:

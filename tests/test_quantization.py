@@ -10,9 +10,8 @@ from vector_quantize_pytorch import FSQ, ResidualVQ, VectorQuantize
 from ae_lab.core import trust
 from ae_lab.core.errors import UserError, root_cause
 from ae_lab.inference import Autoregressive, load_run
-from ae_lab.models import Autoencoder, QuantizedBottleneck
+from ae_lab.models import QuantizedBottleneck
 from ae_lab.training import CodebookPerplexity, CodebookUsage
-from tests.benchmarks.kills import load_tensors
 from tests.building import build
 
 SIZES = ["hidden=[16]", "latent=4", "data.limit=64", "batch_size=16"]
@@ -176,31 +175,6 @@ def test_a_family_trains_and_tests_its_codebook(name, body, run):
     assert finished.metrics["test/codebook_perplexity"] >= 1
     assert "val/codebook_usage" in finished.history[0]
     assert ("test/commitment" in finished.metrics) == (name != "fsq")
-
-
-@pytest.mark.parametrize("name", ["vqvae", "rvq"])
-def test_a_run_that_is_interrupted_resumes_to_the_bit(name, run, tmp_path, monkeypatch):
-    words = [f"model={name}", *SIZES, "epochs=2", "model.bottleneck.quantizer.codebook_size=16"]
-    straight = run(*words)
-    expected = load_tensors(straight)
-    step = Autoencoder.training_step
-
-    def interrupted(self, batch, batch_idx):
-        if self.steps == 6:  # in the second epoch
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    elsewhere = f"paths.outputs={tmp_path / 'interrupted'}"
-    monkeypatch.setattr(Autoencoder, "training_step", interrupted)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        run(*words, elsewhere)
-    monkeypatch.setattr(Autoencoder, "training_step", step)
-    resumed = run(*words, elsewhere)
-    actual = load_tensors(resumed)
-    assert any("cluster_size" in key for key in actual)
-    assert actual.keys() == expected.keys()
-    assert all(torch.equal(actual[key], expected[key]) for key in expected)
-    assert resumed.metrics["test/mse"] == straight.metrics["test/mse"]
 
 
 def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):

@@ -42,33 +42,6 @@ def test_each_family_trains_with_any_body(family, words, run):
     assert done.metrics["test/mse"] < 0.3
 
 
-RESUMING = ["sparse", "topk", "contractive", "wae", "vampvae", "flowvae", "hvae"]
-
-
-@pytest.mark.parametrize("family", RESUMING)
-def test_a_family_resumes_to_the_bit(family, run, monkeypatch):
-    words = [f"model={family}", *SMALL, "data.limit=256", "batch_size=64", "epochs=2"]
-    whole = run(*words, "paths.cache=a")
-    weights = torch.load(whole.last, weights_only=True)["state_dict"]
-    steps = []
-
-    from ae_lab.models import Autoencoder
-
-    def interrupted(self, *arguments, real=Autoencoder.on_train_batch_end):
-        steps.append(1)
-        if len(steps) == 6:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(Autoencoder, "on_train_batch_end", interrupted)
-    with pytest.raises(BaseException):  # noqa: B017, PT011
-        run(*words, "force=true")
-    monkeypatch.undo()
-    again = run(*words)
-    for name, value in torch.load(again.last, weights_only=True)["state_dict"].items():
-        assert torch.equal(value, weights[name]), name
-
-
 # Sparsity
 
 
@@ -134,6 +107,18 @@ def test_dead_units_alone_learn_from_what_is_left_over():
 
 
 # Jacobians
+
+
+@pytest.mark.parametrize("family", ["contractive", "rae_gp"])
+def test_the_norm_of_a_jacobian_of_compiled_parts_is_the_same(family):
+    model = build(f"model={family}", "latent=3", "hidden=[8]")
+    expected = model.compute_losses(batch_of(4))
+    for part in (model.encoder, model.bottleneck, model.decoder):
+        part.compile(backend="eager")  # the same graphs, without a compiler's wait
+    actual = model.compute_losses(batch_of(4))
+    torch.testing.assert_close(actual, expected)
+    actual["loss"].backward()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 @pytest.mark.parametrize("latent", [3, 40])

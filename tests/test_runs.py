@@ -15,8 +15,8 @@ import torch
 from ae_lab.core.errors import RunFailed, UserError
 from ae_lab.tracking.identity import run_name
 from ae_lab.tracking.registry import find_runs, select_runs, tabulate_averages
-from tests.benchmarks.kills import load_tensors
 from tests.conftest import REPOSITORY
+from tests.steps import load_tensors
 
 
 def test_a_run_folder_holds_what_the_layout_says(run):

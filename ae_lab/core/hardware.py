@@ -1,4 +1,6 @@
-"""What the machine can do: the precision of `trainer.precision=auto`."""
+"""What the machine can do: the precision of `trainer.precision=auto`, and float32 within it."""
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
@@ -44,6 +46,12 @@ def has_native_bf16(kind: str) -> bool:
     return kind == "cpu" and (
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """A context without autocast; the meta device of a dry run has none to switch off."""
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
 def resolve_precision(name: str, accelerator: str, pixels: int) -> str:

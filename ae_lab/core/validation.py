@@ -54,8 +54,7 @@ def check_parts(config: DictConfig) -> None:
     parts.pop("run_metrics", None)  # computed after the runs, by packages that are slow to import
     for path, node in find_parts(parts, ""):
         target = find_target(path, node["_target_"])
-        parameters = inspect.signature(target).parameters
-        hints = annotations(target)
+        parameters, hints = signature(target), annotations(target)
         rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
         for key, value in node.items():
             if key.startswith("_"):
@@ -111,14 +110,43 @@ def typed_name(name: str, value: object) -> str:
     return inner if inner.replace(".", "").replace("_", "").isalnum() else name
 
 
+def constructors(target: Any) -> list[Any]:
+    """A function itself; of a class its `__init__`, and those of its parents that `**parts`, which
+    has no annotation, hands arguments on to."""
+    if not inspect.isclass(target):
+        return [target]
+    found = []
+    for kind in target.__mro__:
+        if "__init__" in vars(kind):
+            found.append(kind.__init__)
+            parameters = inspect.signature(kind.__init__).parameters.values()
+            if not any(p.kind is p.VAR_KEYWORD and p.annotation is p.empty for p in parameters):
+                break
+    return found
+
+
+@cache
+def signature(target: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a class or function, with those that it hands on to a parent."""
+    *children, parent = constructors(target)
+    if not children:
+        return dict(inspect.signature(target).parameters)
+    parameters = dict(inspect.signature(parent).parameters)
+    for function in reversed(children):
+        named = inspect.signature(function).parameters
+        parameters |= {name: p for name, p in named.items() if p.kind is not p.VAR_KEYWORD}
+    del parameters["self"]
+    return parameters
+
+
 @cache
 def annotations(target: Any) -> dict[str, Any]:
-    """The annotations of a class's or function's parameters; none where they cannot be resolved."""
-    function = target.__init__ if inspect.isclass(target) else target
+    """The annotations of these parameters; none where they cannot be resolved."""
     try:
-        return typing.get_type_hints(function)
+        hints = [typing.get_type_hints(function) for function in constructors(target)]
     except (NameError, TypeError, AttributeError):
         return {}
+    return {name: hint for one in reversed(hints) for name, hint in one.items()}
 
 
 def check_key(config: DictConfig, key: str, name: str, hint: Any) -> None:

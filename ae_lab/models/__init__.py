@@ -1,8 +1,9 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
 `interfaces` says what the parts promise each other; `autoencoder` is the module, `adversarial` the
-one with a critic beside it; `bottlenecks`, `quantization`, `variational`, `priors`, `objectives`,
-`regularizers`, `critics`, `likelihoods` and `networks` hold the parts that configurations name.
+one with a critic beside it, `stacked` the one that trains layer by layer; `bottlenecks`,
+`quantization`, `variational`, `priors`, `objectives`, `regularizers`, `critics`, `likelihoods` and
+`networks` hold the parts that configurations name.
 """
 
 from ae_lab.models.adversarial import AdversarialAutoencoder
@@ -43,6 +44,7 @@ from ae_lab.models.regularizers import (
     TotalCorrelation,
     WeightNorm,
 )
+from ae_lab.models.stacked import StackedAutoencoder
 from ae_lab.models.variational import FlowBottleneck, GaussianBottleneck, LadderBottleneck
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "QuantizedBottleneck",
     "SparsityKL",
     "SquaredError",
+    "StackedAutoencoder",
     "StandardPrior",
     "TopKBottleneck",
     "TotalCorrelation",

@@ -6,9 +6,11 @@ from math import isfinite
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from ae_lab.core.errors import Diverged, UserError
+from ae_lab.core.hardware import full_precision
 from ae_lab.core.randomness import derive, reseed
 from ae_lab.data.images import Batch
 from ae_lab.models.interfaces import AutoencoderOutput, Bottleneck, Decoder, Encoder
@@ -16,6 +18,7 @@ from ae_lab.models.loss_means import LossMeans
 from ae_lab.models.networks import layers
 from ae_lab.models.objectives import LossTerm, Objective
 from ae_lab.models.priors import Prior
+from ae_lab.models.ranks import share_buffers
 
 # What weights are called in checkpoints of older runs, and now.
 RENAMED_WEIGHTS = {
@@ -47,6 +50,7 @@ class Autoencoder(pl.LightningModule):
     """
 
     has_critic = False  # which terms of the objective may ask
+    is_pretraining = False  # whether parts are trained alone, which says little of the whole
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class Autoencoder(pl.LightningModule):
         decoder: Callable[..., Decoder],
         objective: Objective,
         optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        scheduler: Callable[..., LRScheduler],
         metrics: Mapping[str, Metric],
         output: str | None = None,
         default_output: str = "sigmoid",
@@ -200,11 +204,15 @@ class Autoencoder(pl.LightningModule):
         """The optimisers of all weights, the autoencoder's first."""
         return [self.make_optimizer(self.parameters())]
 
+    def build_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """The schedule of the learning rate over all steps."""
+        return self.make_scheduler(optimizer, total_steps=self.total_updates)
+
     def configure_optimizers(self):
         updates = max(1, int(self.trainer.estimated_stepping_batches))
         self.total_updates = min(updates, self.max_updates or updates)
         optimizers = self.build_optimizers()
-        schedulers = [self.make_scheduler(o, total_steps=self.total_updates) for o in optimizers]
+        schedulers = [self.build_scheduler(optimizer) for optimizer in optimizers]
         return optimizers, [{"scheduler": one, "interval": "step"} for one in schedulers]
 
     def configure_gradient_clipping(
@@ -266,13 +274,14 @@ class Autoencoder(pl.LightningModule):
     # Metrics look at the mean code's reconstruction, losses at codes drawn alike in every epoch.
 
     def on_validation_epoch_start(self) -> None:
+        share_buffers(self)
         self.eval_losses = LossMeans()
 
     def on_test_epoch_start(self) -> None:
         self.eval_losses = LossMeans()
 
     def evaluate_batch(self, batch: Batch, batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):
+        with full_precision(self.device):
             output = sampled = self(batch, draw=False)
             reseed(self.device, "evaluate", batch_idx, self.global_rank)  # terms may draw, too
             if self.bottleneck.is_stochastic:

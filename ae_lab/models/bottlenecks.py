@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.models.networks.layers import activation as make_activation
 from ae_lab.models.networks.layers import linear
+from ae_lab.models.ranks import num_ranks, sum_over_ranks
 
 
 class LinearBottleneck(nn.Module):
@@ -88,8 +89,10 @@ class TopKBottleneck(nn.Module):
         values = self.head(features.flatten(1))
         code = keep_largest(values, self.k).relu()
         if self.training:
-            is_active = (code > 0).any(0)
-            self.idle.copy_(torch.where(is_active, 0.0, self.idle + len(code)))
+            num_active = (code > 0).sum(0)
+            sum_over_ranks(num_active)
+            idle = self.idle + len(code) * num_ranks()
+            self.idle.copy_(torch.where(num_active > 0, 0.0, idle))
         dead = values.masked_fill(self.idle < self.dead_after, -torch.inf)
         # Also below 0: a unit that is off for each image would have no gradient that revives it.
         dead_code = keep_largest(dead, min(self.num_revived, len(self.idle)))

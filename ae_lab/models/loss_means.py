@@ -9,10 +9,11 @@ from torch import Tensor
 
 @dataclass
 class LossMeans:
-    """The mean of losses over an epoch's images: sums on the device, and how many are in them."""
+    """The mean of each loss over the images of an epoch that have it: sums on the device, and how
+    many images are in them."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
-    num_images: int = 0
+    num_images: dict[str, int] = field(default_factory=dict)
 
     def add(self, means: dict[str, Tensor], num_images: int) -> None:
         """Add a batch's mean losses."""
@@ -22,14 +23,12 @@ class LossMeans:
             self.sums[name] = (
                 value * num_images if total is None else total.add(value, alpha=num_images)
             )
-        self.num_images += num_images
+            self.num_images[name] = self.num_images.get(name, 0) + num_images
 
     def compute(self, stage: str, strategy: Strategy) -> dict[str, float]:
         """The means over all ranks, as `stage/name`. All ranks have to call it."""
         names = sorted(self.sums)
         sums = torch.stack([self.sums[name] for name in names]).double()
-        count = torch.tensor([self.num_images], device=sums.device, dtype=torch.float64)
-        total = strategy.reduce(torch.cat([sums, count]), reduce_op="sum").tolist()
-        return {
-            f"{stage}/{name}": value / total[-1] for name, value in zip(names, total, strict=False)
-        }
+        counts = sums.new_tensor([self.num_images[name] for name in names])
+        total, count = strategy.reduce(torch.stack([sums, counts]), reduce_op="sum").tolist()
+        return {f"{stage}/{n}": s / c for n, s, c in zip(names, total, count, strict=True)}

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.gaussians import gaussian_kl, gaussian_log_prob, reparameterize
-from ae_lab.models.networks.layers import evaluating, full_precision
+from ae_lab.models.networks.layers import evaluating
 
 
 class Prior(nn.Module):

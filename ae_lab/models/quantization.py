@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.networks.layers import linear
+from ae_lab.models.ranks import sum_over_ranks
 
 
 class QuantizedBottleneck(nn.Module):
@@ -31,8 +33,8 @@ class QuantizedBottleneck(nn.Module):
 
     All is computed in float32. The codebook's moving averages, and the entries that hardly any
     token chose and that become random tokens of the batch, change in training alone; they are in
-    the state_dict. Under DDP they follow the tokens of the first rank, whose buffers it sends to
-    the others before each step.
+    the state_dict. On several devices they follow the tokens of all; what becomes an entry is a
+    token of the first.
 
     Source: van den Oord, Vinyals & Kavukcuoglu, NeurIPS 2017; Lee et al., CVPR 2022 (residual);
     Mentzer et al., ICLR 2024 (FSQ).
@@ -56,6 +58,9 @@ class QuantizedBottleneck(nn.Module):
             self.quantizer = quantizer()
         self.codebook_size = check_int("codebook_size", self.quantizer.codebook_size)
         self.levels = check_int("num_quantizers", getattr(self.quantizer, "num_quantizers", 1))
+        for part in self.quantizer.modules():
+            if hasattr(part, "all_reduce_fn"):  # else decided now, before ranks know each other
+                part.all_reduce_fn = sum_over_ranks
         dim = getattr(self.quantizer, "dim", None) or getattr(self.quantizer, "codebook_dim", 0)
         check_int("dim, or the number of levels of FSQ,", dim)
         if len(features) == 3:
@@ -86,7 +91,7 @@ class QuantizedBottleneck(nn.Module):
         places = (*tokens.shape[:2], self.levels)
         if tokens.is_meta:  # they have no values to look at
             return tokens, tokens.new_zeros(places, dtype=torch.long)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with full_precision(tokens.device):
             quantized, indices = self.quantizer(tokens)[:2]
         return quantized, indices.long().reshape(places)
 

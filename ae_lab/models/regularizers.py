@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_float, check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.gaussians import gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
-from ae_lab.models.networks.layers import evaluating, full_precision
+from ae_lab.models.networks.layers import evaluating
 from ae_lab.models.objectives import LossTerm
 from ae_lab.models.priors import check_prior, draw_prior
 
@@ -96,7 +97,12 @@ class JacobianNorm(LossTerm):
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
         # Derivatives are wanted in validation too, where Lightning forbids them.
-        with torch.inference_mode(False), evaluating(model), full_precision(output.code.device):
+        with (
+            torch.inference_mode(False),
+            evaluating(model),
+            full_precision(output.code.device),
+            torch.compiler.set_stance("force_eager"),  # torch.func cannot follow compiled parts
+        ):
             return self.norm(output, model, self.directions(output.code)).mean()
 
     def directions(self, code: Tensor) -> Tensor:

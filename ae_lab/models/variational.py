@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ae_lab.core.errors import UserError, check_int
+from ae_lab.core.hardware import full_precision
 from ae_lab.models.gaussians import (
     gaussian_kl,
     gaussian_log_prob,
@@ -18,7 +19,7 @@ from ae_lab.models.gaussians import (
     reparameterize,
     sample_gaussian,
 )
-from ae_lab.models.networks.layers import full_precision, linear
+from ae_lab.models.networks.layers import linear
 from ae_lab.models.priors import Prior, build_prior, estimate_kl
 
 

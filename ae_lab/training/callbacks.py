@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping as LightningEarlyStopping
 
 from ae_lab.core.files import write_csv
 from ae_lab.training.checkpoint_io import WEIGHTS_ALONE
@@ -96,6 +97,18 @@ def is_resumable(trainer: pl.Trainer, batch_idx: int) -> bool:
     is_last = number == trainer.num_training_batches
     updated = trainer.lightning_module.is_last_of_update(batch_idx)
     return updated and not (validates or logs or is_last) and trainer.world_size == 1
+
+
+class EarlyStopping(LightningEarlyStopping):
+    """Lightning's, which does not count while parts of the model are trained alone."""
+
+    def on_validation_end(self, trainer, module) -> None:
+        if not module.is_pretraining:
+            super().on_validation_end(trainer, module)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        if not module.is_pretraining:
+            super().on_train_epoch_end(trainer, module)
 
 
 class ProgressBar(RichProgressBar):

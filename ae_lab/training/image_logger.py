@@ -7,6 +7,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from ae_lab.core.hardware import full_precision
 from ae_lab.core.images import tile_rows
 from ae_lab.core.randomness import generator
 from ae_lab.data.images import Batch
@@ -35,7 +36,7 @@ class ImageLogger(Callback):
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
         if batch_idx > 0 or not trainer.is_global_zero or not trainer.loggers:
             return
-        with torch.autocast(module.device.type, enabled=False):
+        with full_precision(module.device):
             images = self.image_rows(module, batch)
             divergence = module.encode(batch.corrupted, batch.label)[1].get("kl")
         step = module.num_updates - 1  # as scalars are: those of the next update are yet to come
@@ -67,7 +68,7 @@ class ImageLogger(Callback):
     def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, _=0) -> None:
         count = sum(map(len, self.codes))
         if count < NUM_EMBEDDED and trainer.is_global_zero:
-            with torch.autocast(module.device.type, enabled=False):
+            with full_precision(module.device):
                 code, *_ = module.encode(batch.corrupted, batch.label)
             if code.ndim > 2:  # maps: tens of thousands of values an image, as text
                 return

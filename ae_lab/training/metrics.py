@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ae_lab.core.errors import check_float
+from ae_lab.core.hardware import full_precision
 
 ACTIVE_VARIANCE = 0.01  # of a code's mean over images, above which a dimension is in use
 PSNR_CAP = 100.0  # dB: what two identical images get, and any pair with an MSE below 1e-10
@@ -188,5 +189,5 @@ class CodebookPerplexity(CodebookMetric):
 
 def image_metrics(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
     """MSE, PSNR and SSIM of each image, by name."""
-    with torch.autocast(image.device.type, enabled=False):
+    with full_precision(image.device):
         return {metric.__name__: metric(image, reference) for metric in (mse, psnr, ssim)}

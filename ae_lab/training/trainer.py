@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -18,7 +18,7 @@ from ae_lab.core.console import RANK, RANK_VARIABLE
 from ae_lab.core.errors import UserError, check_float, check_int
 from ae_lab.models import Autoencoder
 from ae_lab.tracking.run import Run
-from ae_lab.training.callbacks import Checkpoints, History, ProgressBar
+from ae_lab.training.callbacks import Checkpoints, EarlyStopping, History, ProgressBar
 from ae_lab.training.checkpoint_io import AtomicCheckpointIO
 from ae_lab.training.image_logger import ImageLogger
 

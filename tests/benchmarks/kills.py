@@ -1,8 +1,10 @@
-"""Kill a run with SIGKILL at seeded moments, resume it, compare: `make kills`.
+"""Kill runs with SIGKILL, resume them, compare: `make kills`.
 
-For each kill: a run that is killed once and then resumed until it is done must end with the same
-tensors, bit for bit, as one that was never disturbed. A third of the kills strike while a
-checkpoint is being written.
+A run that is killed once and then resumed until it is done must end with the same tensors, bit for
+bit, as one that was never disturbed.
+
+- Each family of `conf/model`, tiny, is killed within an epoch and in a validation.
+- One run is killed at seeded moments, a third of them while a checkpoint is being written.
 """
 
 import argparse
@@ -13,12 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from ae_lab.tracking.registry import find_runs
 from ae_lab.tracking.run import Run
+from ae_lab.training.trainer import quiet_libraries
+from tests.building import FAMILIES
+from tests.steps import check_family, load_tensors
 
 COMMAND = [
     *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "noise=gaussian", "dropout=0.1"),
@@ -30,25 +36,6 @@ def start(outputs: Path) -> subprocess.Popen:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*COMMAND, f"paths.outputs={outputs}"], env=environment, **quiet)
-
-
-def load_tensors(run: Run) -> dict[str, torch.Tensor]:
-    """All tensors of both checkpoints, last and best, those of the optimiser too, by their path."""
-    tensors = {}
-
-    def collect(node: object, path: str) -> None:
-        if isinstance(node, torch.Tensor):
-            tensors[path] = node
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                collect(value, f"{path}/{key}")
-        elif isinstance(node, list | tuple):
-            for index, value in enumerate(node):
-                collect(value, f"{path}/{index}")
-
-    for file in (run.last, run.best):
-        collect(torch.load(file, weights_only=True), file.name)
-    return tensors
 
 
 def only_run(outputs: Path) -> Run:
@@ -80,11 +67,23 @@ def kill(process: subprocess.Popen, outputs: Path, rng: random.Random, saving: b
     return "while saving" if unfinished else "between saves"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.kills")
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def kill_families(families: Sequence[str]) -> int:
+    """Kill each family twice; how many ended otherwise than undisturbed."""
+    num_different = 0
+    for family in families:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                outcome = ", ".join(check_family(family, Path(folder), ["training", "validation"]))
+            except AssertionError as error:
+                num_different += 1
+                outcome = f"DIFFERENT {error}"
+        print(f"{family} · {outcome}", flush=True)
+    print(f"{len(families)} families, {num_different} different")
+    return num_different
+
+
+def kill_at_random(num_kills: int, seed: int) -> int:
+    """Kill one run at seeded moments; how many ended otherwise than undisturbed."""
     num_different = 0
     with tempfile.TemporaryDirectory() as folder:
         undisturbed = Path(folder) / "undisturbed"
@@ -92,8 +91,8 @@ def main() -> None:
             sys.exit("the undisturbed run failed")
         expected = load_tensors(only_run(undisturbed))
         print(f"undisturbed: {len(expected)} tensors")
-        for number in range(arguments.kills):
-            rng = random.Random(arguments.seed * 1000 + number)
+        for number in range(num_kills):
+            rng = random.Random(seed * 1000 + number)
             outputs = Path(folder) / f"kill{number}"
             moment = kill(start(outputs), outputs, rng, saving=number % 3 == 0)
             code = start(outputs).wait()
@@ -103,7 +102,21 @@ def main() -> None:
             )
             num_different += not same or code != 0
             print(f"kill {number:2d} {moment:14s} {'same' if same else 'DIFFERENT'}", flush=True)
-    print(f"{arguments.kills} kills, {arguments.kills - num_different} ended bitwise the same")
+    print(f"{num_kills} kills, {num_kills - num_different} ended bitwise the same")
+    return num_different
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.kills")
+    parser.add_argument("--families", nargs="*", default=FAMILIES)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet_libraries()
+    num_different = kill_families(arguments.families)
+    if arguments.kills:
+        num_different += kill_at_random(arguments.kills, arguments.seed)
     sys.exit(num_different > 0)
 
 

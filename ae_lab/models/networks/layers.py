@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from hydra.utils import get_class
@@ -99,12 +99,6 @@ def join_label(code: Tensor, label: Tensor) -> Tensor:
     if code.ndim == 4:
         label = label[:, :, None, None].expand(-1, -1, *code.shape[2:])
     return torch.cat([code, label.to(code.dtype)], dim=1)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """No autocast; the meta device of a dry run has none to switch off."""
-    has_autocast = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
 @contextmanager

@@ -42,6 +42,13 @@ def stack(sizes: Sequence[int], activation: str, norm: str, dropout: float) -> n
     return nn.Sequential(*layers)
 
 
+def split_blocks(layers: nn.Sequential) -> list[nn.Module]:
+    """Each dense layer with its normalisation and activation, without dropout."""
+    starts = [place for place, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    blocks = [layers[start:end] for start, end in pairwise([*starts, len(layers)])]
+    return [nn.Sequential(*(m for m in b if not isinstance(m, nn.Dropout))) for b in blocks]
+
+
 class MLPEncoder(nn.Module):
     """Image (B, C, H, W) → features (B, hidden[-1]), and nothing beside them.
 
@@ -62,12 +69,17 @@ class MLPEncoder(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        sizes = [prod(shape), *widths(depth, hidden)]
+        self.widths = widths(depth, hidden)
+        sizes = [prod(shape), *self.widths]
         self.features = (sizes[-1],)
         self.layers = stack(sizes, activation, norm, check_float("dropout", dropout, high=1.0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self.layers(x.flatten(1)), ()
+
+    def blocks(self) -> list[nn.Module]:
+        """Its dense layers, from the image on; see `split_blocks`."""
+        return split_blocks(self.layers)
 
 
 class MLPDecoder(nn.Module):
@@ -94,9 +106,14 @@ class MLPDecoder(nn.Module):
     ):
         super().__init__()
         self.shape = tuple(shape)
-        sizes = [prod(code), *reversed(widths(depth, hidden))]
+        self.widths = widths(depth, hidden)
+        sizes = [prod(code), *reversed(self.widths)]
         self.layers = stack(sizes, activation, norm, check_float("dropout", dropout, high=1.0))
         self.to_pixels = linear(sizes[-1], prod(shape))
 
     def forward(self, z: Tensor, bypass: Sequence[Tensor] = ()) -> Tensor:
         return self.to_pixels(self.layers(z.flatten(1))).unflatten(1, self.shape)
+
+    def blocks(self) -> list[nn.Module]:
+        """Its dense layers, from the code on; see `split_blocks`."""
+        return [*split_blocks(self.layers), self.to_pixels]
