@@ -7,8 +7,13 @@ files once into a cache.
 
 from ae_lab.data.corruptions import (
     Corruption,
+    Downsampling,
+    GaussianBlur,
     GaussianNoise,
+    JPEGCompression,
+    Mask,
     MixedNoise,
+    PoissonNoise,
     SaltPepperNoise,
     SpeckleNoise,
 )
@@ -23,10 +28,15 @@ from ae_lab.data.sources.sprites import sprites
 __all__ = [
     "Batch",
     "Corruption",
+    "Downsampling",
+    "GaussianBlur",
     "GaussianNoise",
     "ImageData",
     "ImageSet",
+    "JPEGCompression",
+    "Mask",
     "MixedNoise",
+    "PoissonNoise",
     "SaltPepperNoise",
     "SpeckleNoise",
     "Split",

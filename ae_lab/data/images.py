@@ -22,10 +22,11 @@ class Batch(NamedTuple):
     corrupted: Tensor  # (B, C, H, W), what the encoder is given
     label: Tensor  # (B, K), one-hot or multi-hot
     index: Tensor  # (B,), the image's place in its split
+    side: Tensor | None = None  # (B, 1, H, W) or (B, 1, 1, 1), what is known of the corruption
 
     def part(self, chosen: slice) -> "Batch":
         """Some of its images, in their order."""
-        return Batch(*(values[chosen] for values in self))
+        return Batch(*(values if values is None else values[chosen] for values in self))
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,19 @@ def flip_images(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(u < 0.5, images.flip(3), images)
 
 
+def turn_images(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Squares (B, C, H, H), each turned by 0, 90, 180 or 270 degrees."""
+    turns = torch.randint(4, (len(images), 1, 1, 1), generator=generator, device=images.device)
+    turned = torch.where(turns % 2 == 1, images.rot90(1, (2, 3)), images)
+    return torch.where(turns >= 2, turned.flip(2, 3), turned)
+
+
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
     `random_shift` moves each image by up to so many pixels, anew each time it is shown;
-    `random_flip` mirrors half of them left to right; with `binarize` pixels are drawn, anew too.
+    `random_flip` mirrors half of them left to right, `random_turn` turns them by quarters; with
+    `binarize` pixels are drawn, anew too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, or longer by one image a rank, and with several ranks up to
@@ -163,6 +172,7 @@ class TrainLoader:
         world_size: int = 1,
         random_shift: int = 0,
         random_flip: bool = False,
+        random_turn: bool = False,
         binarize: bool = False,
     ):
         if batch_size % world_size:
@@ -174,7 +184,8 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
-        self.random_shift, self.random_flip, self.binarize = random_shift, random_flip, binarize
+        self.random_shift, self.random_flip = random_shift, random_flip
+        self.random_turn, self.binarize = random_turn, binarize
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -198,11 +209,14 @@ class TrainLoader:
                 images = shift_images(images, self.random_shift, self.generator)
             if self.random_flip:
                 images = flip_images(images, self.generator)
+            if self.random_turn:
+                images = turn_images(images, self.generator)
             clean = to_pixels(images)
             if self.binarize:
                 clean = binarize_pixels(clean, self.generator)
-            corrupted = self.noise(clean, self.generator)
-            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)
+            corrupted, side = self.noise(clean, self.generator)
+            label = self.split.labels.index_select(0, index).float()
+            yield Batch(clean, corrupted, label, index, side)
 
 
 class EvalLoader:
@@ -227,6 +241,7 @@ class EvalLoader:
         self.mine = range(rank, len(split), world_size)
         self.clean: Tensor | None = None
         self.corrupted: Tensor | None = None
+        self.side: Tensor | None = None
 
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)
@@ -243,9 +258,12 @@ class EvalLoader:
                 rng.manual_seed(derive(self.name, "pixels", index))
                 clean = binarize_pixels(clean, rng)
             rng.manual_seed(derive(self.name, "noise", index))
-            images.append((clean, self.noise(clean, rng)))
+            images.append((clean, *self.noise(clean, rng)))
         device = self.split.images.device
-        clean, self.corrupted = (torch.cat(parts).to(device) for parts in zip(*images, strict=True))
+        clean, self.corrupted, self.side = (
+            None if parts[0] is None else torch.cat(parts).to(device)
+            for parts in zip(*images, strict=True)
+        )
         self.clean = clean if self.binarize else None  # else the split has it
 
     def __iter__(self) -> Iterator[Batch]:
@@ -256,4 +274,6 @@ class EvalLoader:
             index = torch.tensor(part, device=self.split.images.device)
             clean = to_pixels(self.split.images[index]) if self.clean is None else self.clean[index]
             corrupted = clean if self.corrupted is None else self.corrupted[index]
-            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)
+            label = self.split.labels.index_select(0, index).float()
+            side = None if self.side is None else self.side[index]
+            yield Batch(clean, corrupted, label, index, side)

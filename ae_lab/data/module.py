@@ -20,9 +20,9 @@ class ImageData(pl.LightningDataModule):
     `shape` (C, H, W) and `classes` are what the images and labels must have; None is what they
     have. `batch_size` counts over all devices. `limit` caps each split at its first images.
     `random_shift` moves training images by up to so many pixels, which keeps large codes from
-    memorising them; `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn
-    with its gray level as the probability: anew at every step in training, once for all in
-    validation and test.
+    memorising them; `random_flip` mirrors half of them, `random_turn` turns them by quarters. With
+    `binarize` each pixel is 0 or 1, drawn with its gray level as the probability: anew at every
+    step in training, once for all in validation and test.
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
@@ -40,13 +40,15 @@ class ImageData(pl.LightningDataModule):
         limit: int | None = None,
         random_shift: int = 0,
         random_flip: bool = False,
+        random_turn: bool = False,
         binarize: bool = False,
     ):
         super().__init__()
         self.noise, self.seed = noise, check_int("seed", seed, minimum=0)
         self.batch_size = check_int("batch_size", batch_size)
         self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
-        self.random_flip, self.binarize = random_flip, binarize
+        self.random_flip, self.random_turn = random_flip, random_turn
+        self.binarize = binarize
         self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
         self.shape = list(self.images.train.images.shape[1:])
         self.classes = self.images.train.labels.shape[1]
@@ -57,6 +59,11 @@ class ImageData(pl.LightningDataModule):
             raise UserError(
                 f"data.random_shift={random_shift} moves images of {height}×{width} out of sight: "
                 "give fewer pixels"
+            )
+        if random_turn and height != width:
+            raise UserError(
+                f"data.random_turn=true is for squares, not for images of {height}×{width}: leave it "
+                "out"
             )
         if min(height, width) < LEAST_SIDE:
             raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
@@ -103,6 +110,7 @@ class ImageData(pl.LightningDataModule):
             world_size=trainer.world_size,
             random_shift=self.random_shift,
             random_flip=self.random_flip,
+            random_turn=self.random_turn,
             binarize=self.binarize,
         )
 

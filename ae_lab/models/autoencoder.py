@@ -20,11 +20,12 @@ from ae_lab.models.objectives import LossTerm, Objective
 class Autoencoder(pl.LightningModule):
     """An autoencoder made of parts; `conf/model/` names families of them.
 
-    f, s = encoder([x̃; y]),  z = bottleneck(f, y)
+    f, s = encoder([x̃; c; y]),  z = bottleneck(f, y)
     reconstruction = output(decoder([z; y], s), x̃)
 
     where x̃ is the corrupted image, y the label, which goes to the decoder if `conditional` and to
-    the encoder if `condition_encoder`, and s what some encoders provide past the code. Parts come
+    the encoder if `condition_encoder`, c what is known of the corruption, a mask or a level, which
+    goes to the encoder if `side`, and s what some encoders provide past the code. Parts come
     as functions of what only their neighbours know; `interfaces` says which. `optimizer` is a
     function of the parameters, `scheduler` of the optimiser and the number of steps.
 
@@ -56,13 +57,15 @@ class Autoencoder(pl.LightningModule):
         default_output: str = "sigmoid",
         conditional: bool = False,
         condition_encoder: bool = False,
+        side: bool = False,
         seed: int = 0,
     ):
         super().__init__()
         torch.manual_seed(derive(seed, "weights"))
         self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
+        self.side, self.shape = side, tuple(shape)
         channels, *size = shape
-        self.encoder = encoder((channels + classes * condition_encoder, *size))
+        self.encoder = encoder((channels + side + classes * condition_encoder, *size))
         self.bottleneck = bottleneck(self.encoder.features, classes)
         first, *rest = self.bottleneck.shape
         self.decoder = decoder((first + classes * conditional, *rest), shape)
@@ -121,20 +124,36 @@ class Autoencoder(pl.LightningModule):
             )
 
     def encode(
-        self, corrupted: Tensor, label: Tensor, draw: bool = False
+        self, corrupted: Tensor, label: Tensor, draw: bool = False, side: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor], tuple]:
-        """The code, the bottleneck's outputs, and what bypasses the code."""
+        """The code, the bottleneck's outputs, and what bypasses the code.
+
+        Without a side the image is taken to be as it was: its side is 0 everywhere.
+        """
+        if self.side:
+            corrupted = layers.join_side(corrupted, side)
         if self.condition_encoder:
             corrupted = layers.join_label(corrupted, label)
         features, bypass = self.encoder(corrupted)
         return *self.bottleneck(features, label, draw), bypass
 
-    def decode(self, code: Tensor, label: Tensor, bypass: Sequence[Tensor] = ()) -> Tensor:
-        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels."""
+    def decode(
+        self,
+        code: Tensor,
+        label: Tensor,
+        bypass: Sequence[Tensor] = (),
+        size: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels.
+
+        `size` is the height and width of the image, that of training images unless given.
+        """
         if several := code.shape[: -len(self.bottleneck.shape) - 1]:
             label = label.expand(*several, *label.shape).flatten(0, -2)
             return self.decode(code.flatten(0, 1), label).unflatten(0, (*several, -1))
-        return self.decoder(layers.join_label(code, label) if self.conditional else code, bypass)
+        height, width = size or self.shape[1:]
+        raw = self.decoder(layers.join_label(code, label) if self.conditional else code, bypass)
+        return raw[..., :height, :width]
 
     def decode_images(self, code: Tensor, label: Tensor) -> Tensor:
         """The images (B, C, H, W) that codes alone make."""
@@ -143,12 +162,11 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch, draw: bool | None = None) -> AutoencoderOutput:
         """One pass. A stochastic bottleneck draws its code if `draw`; by default, in training."""
         draw = self.training if draw is None else draw
-        code, outputs, bypass = self.encode(batch.corrupted, batch.label, draw)
-        raw = self.decode(code, batch.label, bypass)
+        code, outputs, bypass = self.encode(batch.corrupted, batch.label, draw, batch.side)
+        raw = self.decode(code, batch.label, bypass, batch.corrupted.shape[2:])
         pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
-        return AutoencoderOutput(
-            batch.clean, batch.corrupted, batch.label, code, raw, pixels, outputs, bypass
-        )
+        known = (batch.clean, batch.corrupted, batch.label)
+        return AutoencoderOutput(*known, code, raw, pixels, outputs, bypass, batch.side)
 
     @property
     def can_generate(self) -> bool:

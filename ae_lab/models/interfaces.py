@@ -58,7 +58,10 @@ class Decoder(Protocol):
     requires: frozenset[str]
 
     def __call__(self, code: Tensor, bypass: Sequence[Tensor]) -> Tensor:
-        """Code (B, ...) → raw values (B, C, H, W), which an output map turns into pixels."""
+        """Code (B, ...) → raw values (B, C, H, W), which an output map turns into pixels.
+
+        They may have more rows and columns than the image, at the end: the model leaves these out.
+        """
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class AutoencoderOutput:
     reconstruction: Tensor  # (B, C, H, W), pixels, of the dtype of clean
     bottleneck: dict[str, Tensor] = field(default_factory=dict)  # its `outputs`
     bypass: tuple[Tensor, ...] = ()  # (B, ...) each, what reaches the decoder past the code
+    side: Tensor | None = None  # (B, 1, H, W) or (B, 1, 1, 1), what is known of the corruption
 
     @property
     def num_decoder_inputs(self) -> int:

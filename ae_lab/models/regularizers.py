@@ -112,9 +112,9 @@ class JacobianNorm(LossTerm):
 
 def encoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
     """Σ over directions (n, B, *code) of ‖Jᵀv‖² of the encoder, (B,)."""
-    label = output.label.clone()
+    label, side = output.label.clone(), output.side
     _, pull_back = torch.func.vjp(
-        lambda x: model.encode(x, label)[0].float(), output.corrupted.float().clone()
+        lambda x: model.encode(x, label, side=side)[0].float(), output.corrupted.float().clone()
     )
     gradients = torch.func.vmap(lambda v: pull_back(v)[0])(directions)
     return gradients.square().flatten(2).sum((0, 2))
