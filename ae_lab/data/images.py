@@ -1,6 +1,6 @@
 """Images on the device: a batch is an index, a conversion and a noise, whole batches at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import NamedTuple
@@ -31,13 +31,40 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W) and labels uint8 (N, K)."""
+    """Images uint8 (N, C, H, W) and labels uint8 (N, K).
 
-    images: Tensor
+    Images of different sizes, for evaluation alone, are a sequence of tensors (C, H, W) instead.
+    """
+
+    images: Tensor | Sequence[Tensor]
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether all images are of the same size, by their kind."""
+        return isinstance(self.images, Tensor)
+
+    @property
+    def shape(self) -> list[int | None]:
+        """(C, H, W) of its images; H and W are None where they differ."""
+        if self.has_one_size:
+            return list(self.images.shape[1:])
+        return [len(self.images[0]), None, None]
+
+    def check_one_size(self) -> None:
+        """Check that its images can be in one batch.
+
+        Raises:
+            UserError: they may be of different sizes.
+        """
+        if not self.has_one_size:
+            raise UserError(
+                "data.source.crop=none gives images of different sizes, which are for "
+                "evaluator=reconstruction and denoisers: take data.source.crop=square or patches"
+            )
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -246,19 +273,18 @@ class EvalLoader:
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)
 
+    def corrupt_image(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One image's pixels (1, C, H, W), its corrupted ones, and what is known of that."""
+        clean = to_pixels(self.split.images[index][None].cpu())
+        if self.binarize:
+            clean = binarize_pixels(clean, generator(self.name, "pixels", index))
+        return clean, *self.noise(clean, generator(self.name, "noise", index))
+
     def draw(self) -> None:
         """Make pixels of the whole split and corrupt them, image by image."""
         if type(self.noise) is Corruption and not self.binarize:
             return
-        rng = torch.Generator()
-        images = []
-        for index in range(len(self.split)):
-            clean = to_pixels(self.split.images[index : index + 1].cpu())
-            if self.binarize:
-                rng.manual_seed(derive(self.name, "pixels", index))
-                clean = binarize_pixels(clean, rng)
-            rng.manual_seed(derive(self.name, "noise", index))
-            images.append((clean, *self.noise(clean, rng)))
+        images = [self.corrupt_image(index) for index in range(len(self.split))]
         device = self.split.images.device
         clean, self.corrupted, self.side = (
             None if parts[0] is None else torch.cat(parts).to(device)
@@ -266,7 +292,15 @@ class EvalLoader:
         )
         self.clean = clean if self.binarize else None  # else the split has it
 
+    def one_by_one(self) -> Iterator[Batch]:
+        """A batch for each image, corrupted when it is asked for; sizes may differ."""
+        for index in self.mine:
+            clean, corrupted, side = self.corrupt_image(index)
+            label = self.split.labels[index : index + 1].float()
+            yield Batch(clean, corrupted, label, torch.tensor([index]), side)
+
     def __iter__(self) -> Iterator[Batch]:
+        self.split.check_one_size()
         if self.corrupted is None:
             self.draw()
         for start in range(0, len(self.mine), self.batch_size):

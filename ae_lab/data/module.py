@@ -1,6 +1,6 @@
 """The LightningDataModule of every data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -50,10 +50,20 @@ class ImageData(pl.LightningDataModule):
         self.random_flip, self.random_turn = random_flip, random_turn
         self.binarize = binarize
         self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
-        self.shape = list(self.images.train.images.shape[1:])
+        self.shape = self.images.train.shape
         self.classes = self.images.train.labels.shape[1]
         check_stated("data.shape", shape and list(shape), self.shape, source.title)
         check_stated("data.classes", classes, self.classes, source.title)
+        if self.images.train.has_one_size:
+            self.check_size(random_shift, random_turn)
+        self.loaders: dict[str, EvalLoader] = {}
+
+    def check_size(self, random_shift: int, random_turn: bool) -> None:
+        """Check that images are large enough, and square where they are turned.
+
+        Raises:
+            UserError: they are not.
+        """
         _, height, width = self.shape
         if random_shift >= min(height, width):
             raise UserError(
@@ -62,12 +72,10 @@ class ImageData(pl.LightningDataModule):
             )
         if random_turn and height != width:
             raise UserError(
-                f"data.random_turn=true is for squares, not for images of {height}×{width}: leave it "
-                "out"
+                f"data.random_turn=true needs squares, images are {height}×{width}: leave it out"
             )
         if min(height, width) < LEAST_SIDE:
             raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
-        self.loaders: dict[str, EvalLoader] = {}
 
     def split(self, name: str) -> Split:
         return getattr(self.images, name)
@@ -78,9 +86,22 @@ class ImageData(pl.LightningDataModule):
         Raises:
             UserError: there is no such split.
         """
+        loader = self.eval_loader(name, n)
+        return next(iter(loader))
+
+    def eval_batches(self, name: str, n: int | None = None) -> Iterator[Batch]:
+        """The same, as batches of images of one size: a single one, or one for each image.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        loader = self.eval_loader(name, n)
+        return iter(loader) if loader.split.has_one_size else loader.one_by_one()
+
+    def eval_loader(self, name: str, n: int | None) -> EvalLoader:
         check_choice("split", name, dict.fromkeys(SPLITS))
         split = self.split(name).first(n)
-        return next(iter(EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)))
+        return EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device, once."""

@@ -63,7 +63,7 @@ class Autoencoder(pl.LightningModule):
         super().__init__()
         torch.manual_seed(derive(seed, "weights"))
         self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
-        self.side, self.shape = side, tuple(shape)
+        self.side, self.shape, self.classes = side, tuple(shape), classes
         channels, *size = shape
         self.encoder = encoder((channels + side + classes * condition_encoder, *size))
         self.bottleneck = bottleneck(self.encoder.features, classes)
@@ -177,6 +177,12 @@ class Autoencoder(pl.LightningModule):
     def decodes_code_alone(self) -> bool:
         """Whether the code, a vector or maps, is all that an image is made of."""
         return not self.decoder.requires and self.output is not layers.residual
+
+    @property
+    def stride(self) -> int | None:
+        """The encoder's, if the code is maps: pixels from one place of them to the next. Images may
+        then have any size. None where they must have the size of those of the training."""
+        return getattr(self.encoder, "stride", None) if len(self.bottleneck.shape) == 3 else None
 
     @property
     def monitor(self) -> str:

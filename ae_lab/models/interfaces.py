@@ -17,6 +17,9 @@ class Encoder(Protocol):
 
     `provides` names what it hands to the decoder past the code: `skips` (maps of each size) or
     `indices` (places of the maxima of each pooling). Most encoders provide nothing.
+
+    One that takes images of any size may have a `stride`: how many pixels lie between one place of
+    its maps and the next. It pads them, at the end, to a multiple of that.
     """
 
     features: tuple[int, ...]  # shape of what it returns, without the batch

@@ -37,6 +37,7 @@ QUANTITIES = {
     "mse": Quantity("MSE", "per pixel", ".4f", False, "MSE"),
     "psnr": Quantity("PSNR", "dB", ".2f", True, "PSNR dB"),
     "ssim": Quantity("SSIM", "", ".3f", True),
+    "psnr_missing": Quantity("PSNR of what was missing", "dB", ".2f", True, "missing PSNR dB"),
     "loss": Quantity("loss per image", "", ".4g", False, "loss"),
     "kl": Quantity("KL divergence", "nats", ".2f"),
     "kl_top": Quantity("KL divergence of the upper level", "nats", ".2f"),

@@ -83,6 +83,7 @@ def train(config: DictConfig) -> Run:
     refuse_several_devices_in_sweep(config.trainer.devices)
     check_model(config)
     data = load_data(config)
+    data.images.train.check_one_size()
     check_interval(config, len(data.images.train))
     model = instantiate(config.model)
     check_labels(model, data.images)

@@ -31,10 +31,10 @@ class Undecodable(Exception):
 
 
 def decode(
-    path: Path | str, size: int, gray: bool = False, num_patches: int | None = None
+    path: Path | str, size: int | None, gray: bool = False, num_patches: int | None = None
 ) -> np.ndarray:
-    """The image's central square, as large as fits, at `size` pixels a side: uint8 (C, H, W). Or so
-    many patches of the image, as `cut_patches` has them: uint8 (P, C, H, W).
+    """The image's central square, as large as fits, at `size` pixels a side: uint8 (C, H, W); all
+    of it as it is if `size` is None. Or so many patches, as `cut_patches` has them: (P, C, H, W).
 
     C is 1 if `gray`, else 3 (RGB). The image is turned upright as its EXIF tag asks, palettes, CMYK
     and 16 bits a channel are converted, what is transparent lies on white. The filter is Lanczos.
@@ -46,11 +46,12 @@ def decode(
     try:
         with Image.open(path) as image:
             mode = "L" if gray else "RGB"
-            squares = (
-                [_square(image, size, mode)]
-                if num_patches is None
-                else cut_patches(_upright(image, mode), size, num_patches)
-            )
+            if size is None:
+                pictures = [_upright(image, mode)]
+            elif num_patches is None:
+                pictures = [_square(image, size, mode)]
+            else:
+                pictures = cut_patches(_upright(image, mode), size, num_patches)
     except Undecodable:
         raise
     except Image.DecompressionBombError as error:
@@ -60,8 +61,8 @@ def decode(
             raise Undecodable(f"{UNREADABLE}: {error.strerror}") from error
         why = f"{type(error).__name__}: {error}".replace(str(path), Path(path).name)
         raise Undecodable(why) from error
-    pixels = np.stack([np.asarray(square).reshape(size, size, -1) for square in squares])
-    pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    pixels = pixels[:, None] if gray else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     return pixels[0] if num_patches is None else pixels
 
 

@@ -115,6 +115,8 @@ def coco(
         UserError: files are missing and cannot be had, or the annotations are not COCO's.
     """
     patches = count_patches(crop, num_patches)
+    if crop == "none":
+        raise UserError("crop=none is for data=folder, as data.source.path=coco/val2017")
     if export := find_export(Path(folder).expanduser()):
         return read_export(export, Path(cache).expanduser(), size, gray, patches)
     base = Path(folder).expanduser() / "coco"

@@ -15,9 +15,10 @@ from ae_lab.data.images import ImageSet
 from ae_lab.data.preparation.cache import Listing, Listings, Plan, prepare
 from ae_lab.data.preparation.files import count_kinds, scan, source_key
 from ae_lab.data.sources.mnist import SPLIT_SEED
+from ae_lab.data.sources.native import whole_images
 
 HELD_OUT = 0.05  # for validation, and as much for the test
-CROPS = ("square", "patches")
+CROPS = ("square", "patches", "none")
 LEAST = 3  # images: one for each split
 HEIC = {".heic", ".heif", ".hif"}
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows as formats
@@ -37,7 +38,8 @@ def image_folder(
     """The images under a folder as squares of `size` pixels, made once and kept in `cache`.
 
     `crop` says what of an image: its central `square`, or `patches`, so many of each image, of the
-    pixels as they are and at smaller scales; the patches of an image are in the same split.
+    pixels as they are and at smaller scales; the patches of an image are in the same split. With
+    `none` each image is as it is, of its own size: for evaluation, by all of them.
 
     They are RGB, or luma (Pillow's "L") if `gray`. With `labels="folders"` the sub-folders directly
     under `path` are the classes, in the order of their names, and labels are one-hot. Without
@@ -55,6 +57,10 @@ def image_folder(
     root = find_folder(path)
     files, notes = find_images(root)
     classes = find_classes(root, list(files)) if labels else []
+    if crop == "none":
+        names = sorted(files)
+        labels = torch.from_numpy(label_files(names, classes))
+        return whole_images(root, names, labels, gray=gray, class_names=tuple(classes))
     kind = describe_images(size, gray, patches)
     # What is not set stays out of the key: folders prepared before these settings keep theirs.
     settings = {"labels": labels, "gray": gray, "patches": patches}

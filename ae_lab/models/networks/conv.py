@@ -90,9 +90,9 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = stage_widths(depth, hidden, last)
         stride = check_choice("down", down, DOWN)
-        self.halvings, self.pools, self.skips = len(widths), down == "pool", skips
+        self.stride, self.pools, self.skips = 1 << len(widths), down == "pool", skips
         self.provides = bypass_names(self.pools, skips)
-        self.features = (widths[-1], *reduced_size(shape, 1 << self.halvings))
+        self.features = (widths[-1], *reduced_size(shape, self.stride))
         self.stages = nn.ModuleList()
         for inputs, outputs in zip([shape[0], *widths], widths, strict=False):
             convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
@@ -103,7 +103,7 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The features, and what bypasses the code, the finest first."""
         bypass = []
-        x = pad_to(x, 1 << self.halvings)
+        x = pad_to(x, self.stride)
         for number, stage in enumerate(self.stages, 1):
             x = stage(x)
             if self.pools:
