@@ -51,7 +51,7 @@ def random_unet(*overrides: str, body: str = "unet"):
     model = build(f"model={body}", "data.shape=[3,32,32]", "latent=8", "depth=2", *overrides).eval()
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 and not parameter.any() or name.startswith("decoder.to_pixels.w"):
+        if (parameter.ndim > 1 and not parameter.any()) or name.startswith("decoder.to_pixels.w"):
             torch.nn.init.kaiming_normal_(parameter)
     return model
 

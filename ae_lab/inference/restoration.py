@@ -18,7 +18,7 @@ from ae_lab.core.randomness import generator
 from ae_lab.data import Corruption
 from ae_lab.data.preparation.files import scan
 from ae_lab.data.sources.folder import readable_suffixes
-from ae_lab.inference.loaded_run import check_built, load_model
+from ae_lab.inference.loaded_run import check_built, check_done, load_model
 from ae_lab.inference.photo_files import (
     Photo,
     check_target,
@@ -29,9 +29,11 @@ from ae_lab.inference.photo_files import (
 from ae_lab.inference.tiling import Box, TiledModel, restore_tiles
 from ae_lab.models.conditioning import label_settings
 from ae_lab.tracking.registry import run_from_path
+from ae_lab.tracking.run import Run
 from ae_lab.training.metrics import image_metrics
 
 Advance = Callable[[float], None]
+SSIM_SIDE = 11  # pixels of its window
 
 
 def restore(config: DictConfig) -> list[Path]:
@@ -43,8 +45,10 @@ def restore(config: DictConfig) -> list[Path]:
     """
     validation.check_options(config, "restore")
     validation.check_parts(config)
+    run = run_from_path(config.run)
+    check_done(run)
     jobs = find_jobs(config.input, config.output)
-    restorer = Restorer(config)
+    restorer = Restorer(run, config)
     failed: dict[Path, str] = {}
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with large_images(), Progress(*columns, transient=True, console=plain_console()) as progress:
@@ -139,8 +143,7 @@ class Restorer:
         UserError: the run takes labels, or is told of a corruption and nobody says what.
     """
 
-    def __init__(self, config: DictConfig):
-        run = run_from_path(config.run)
+    def __init__(self, run: Run, config: DictConfig):
         self.model = load_model(run)
         self.tiled = TiledModel(self.model, config.tile)
         self.side, self.seed = config.side, check_int("seed", config.seed, minimum=0)
@@ -252,4 +255,3 @@ def describe_gain(clean: Tensor, corrupted: Tensor, restored: Tensor) -> str:
     return f"PSNR {psnr:.2f} → {better:.2f} dB, SSIM {ssim:.3f} → {closer:.3f}"
 
 
-SSIM_SIDE = 11  # pixels of its window

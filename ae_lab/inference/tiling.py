@@ -51,6 +51,8 @@ class TiledModel:
 
         Measured: by which pixels have a gradient.
         """
+        if self.model.encoder.sees_all:
+            return None
         size = max(PROBE, 4 * self.stride)
         while size <= WIDEST:
             reach = self._measure_reach(size)

@@ -19,7 +19,8 @@ class Encoder(Protocol):
     `indices` (places of the maxima of each pooling). Most encoders provide nothing.
 
     One that takes images of any size may have a `stride`: how many pixels lie between one place of
-    its maps and the next. It pads them, at the end, to a multiple of that.
+    its maps and the next. It pads them, at the end, to a multiple of that. `sees_all` then says
+    whether each place depends on all of the image, as with attention.
     """
 
     features: tuple[int, ...]  # shape of what it returns, without the batch

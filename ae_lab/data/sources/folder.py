@@ -60,7 +60,7 @@ def image_folder(
     if crop == "none":
         names = sorted(files)
         labels = torch.from_numpy(label_files(names, classes))
-        return whole_images(root, names, labels, gray=gray, class_names=tuple(classes))
+        return whole_images(root, names, labels, tuple(classes), gray)
     kind = describe_images(size, gray, patches)
     # What is not set stays out of the key: folders prepared before these settings keep theirs.
     settings = {"labels": labels, "gray": gray, "patches": patches}

@@ -1,5 +1,7 @@
 """Images of a folder as they are, each of its own size: for evaluation."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -23,13 +25,15 @@ class ImageFiles(Sequence):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int | slice) -> Tensor | "ImageFiles":
+    def __getitem__(self, place: int | slice) -> Tensor | ImageFiles:
         if isinstance(place, slice):
             return ImageFiles(self.paths[place], self.gray)
         return torch.from_numpy(decode(self.paths[place], None, self.gray).copy())
 
 
-def whole_images(root: Path, names: list[str], labels: Tensor, **about) -> ImageSet:
+def whole_images(
+    root: Path, names: list[str], labels: Tensor, class_names: tuple[str, ...], gray: bool
+) -> ImageSet:
     """The files of a folder as they are, in the order of their names, with labels uint8 (N, K).
 
     Nothing is learnt from them, so all of them are in each of the three splits. What cannot be used
@@ -38,7 +42,7 @@ def whole_images(root: Path, names: list[str], labels: Tensor, **about) -> Image
     Raises:
         UserError: none can be used.
     """
-    gray, usable, left_out = about.pop("gray"), [], {}
+    usable, left_out = [], {}
     digest = blake2b(str(gray).encode(), digest_size=8)
     for place, name in enumerate(names):
         try:
@@ -57,4 +61,5 @@ def whole_images(root: Path, names: list[str], labels: Tensor, **about) -> Image
     files = ImageFiles([root / names[place] for place in usable], gray)
     title = f"{root.name} ({len(files):,} images) at their own size{' gray' if gray else ''}"
     splits = dict.fromkeys(("train", "val", "test"), Split(files, labels[usable]))
-    return ImageSet(root.name, title, **splits, fingerprint=digest.hexdigest(), **about)
+    about = {"fingerprint": digest.hexdigest(), "class_names": class_names}
+    return ImageSet(root.name, title, **splits, **about)

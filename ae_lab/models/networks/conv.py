@@ -90,7 +90,8 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = stage_widths(depth, hidden, last)
         stride = check_choice("down", down, DOWN)
-        self.stride, self.pools, self.skips = 1 << len(widths), down == "pool", skips
+        self.stride, self.sees_all = 1 << len(widths), norm == "layer"
+        self.pools, self.skips = down == "pool", skips
         self.provides = bypass_names(self.pools, skips)
         self.features = (widths[-1], *reduced_size(shape, self.stride))
         self.stages = nn.ModuleList()

@@ -95,7 +95,7 @@ class UNetEncoder(nn.Module):
         count, sizes = check_int("blocks", blocks_per_stage), widths(depth, width)
         ends = [*sizes[1:], check_int("latent", latent)]
         self.unshuffle = check_int("unshuffle", unshuffle)
-        self.stride = unshuffle << depth
+        self.stride, self.sees_all = unshuffle << depth, attention
         self.features = (latent, *reduced_size(shape, self.stride))
         self.stem = nn.Conv2d(shape[0] * unshuffle**2, sizes[0], 3, padding=1)
         self.stages = nn.ModuleList(blocks(size, count, activation) for size in sizes)
