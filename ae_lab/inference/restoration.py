@@ -253,5 +253,3 @@ def describe_gain(clean: Tensor, corrupted: Tensor, restored: Tensor) -> str:
     numbers = [(float(one["psnr"]), float(one["ssim"])) for one in (before, after)]
     (psnr, ssim), (better, closer) = numbers
     return f"PSNR {psnr:.2f} → {better:.2f} dB, SSIM {ssim:.3f} → {closer:.3f}"
-
-
