@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ae_lab.core.errors import UserError
+from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import derive, generator
 from ae_lab.data.corruptions import Corruption
 
@@ -74,6 +74,11 @@ class Split:
         """Whether each image has exactly one label."""
         return bool((self.labels.sum(1) == 1).all())
 
+    def without_class(self, column: int) -> "Split":
+        """Its images that do not have a label."""
+        others = self.labels[:, column] == 0
+        return Split(self.images[others], self.labels[others])
+
     def first(self, n: int | None) -> "Split":
         return self if n is None else Split(self.images[:n], self.labels[:n])
 
@@ -127,6 +132,27 @@ class ImageSet:
         title = f"{self.title}, first {n:,} of each split"
         fingerprint = digest if self.given else ""
         return ImageSet(self.name, title, *splits, fingerprint, self.class_names, self.factors)
+
+    def exclude(self, class_name: str | None) -> "ImageSet":
+        """Without the images of a class in training and validation; the test keeps all.
+
+        Raises:
+            UserError: there is no such class, or nothing is left without it.
+        """
+        if class_name is None:
+            return self
+        if not self.has_labels:
+            raise UserError(f"data.exclude={class_name} is for labelled data: {self.title} is not")
+        names = {name: column for column, name in enumerate(self.class_names)}
+        column = check_choice("data.exclude", class_name, names)
+        train, val = (split.without_class(column) for split in (self.train, self.val))
+        if not (len(train) and len(val)):
+            raise UserError(f"without data.exclude={class_name} there is nothing to learn from")
+        content = f"{self.fingerprint}, without {class_name}"
+        digest = blake2b(content.encode(), digest_size=8).hexdigest()
+        title = f"{self.title}, trained without {class_name}"
+        about = (digest, self.class_names, self.factors)
+        return ImageSet(self.name, title, train, val, self.test, *about)
 
     def factor_levels(self, split: Split) -> Tensor:
         """The level of each factor of variation, int64 (N, F), read from the labels."""

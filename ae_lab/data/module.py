@@ -19,6 +19,7 @@ class ImageData(pl.LightningDataModule):
 
     `shape` (C, H, W) and `classes` are what the images and labels must have; None is what they
     have. `batch_size` counts over all devices. `limit` caps each split at its first images.
+    `exclude` leaves a class out of training and validation, to be found as anomalies in the test.
     `random_shift` moves training images by up to so many pixels, which keeps large codes from
     memorising them; `random_flip` mirrors half of them, `random_turn` turns them by quarters. With
     `binarize` each pixel is 0 or 1, drawn with its gray level as the probability: anew at every
@@ -42,6 +43,7 @@ class ImageData(pl.LightningDataModule):
         random_flip: bool = False,
         random_turn: bool = False,
         binarize: bool = False,
+        exclude: str | None = None,
     ):
         super().__init__()
         self.noise, self.seed = noise, check_int("seed", seed, minimum=0)
@@ -49,7 +51,9 @@ class ImageData(pl.LightningDataModule):
         self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
         self.random_flip, self.random_turn = random_flip, random_turn
         self.binarize = binarize
-        self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
+        self.exclude = exclude
+        limit = limit if limit is None else check_int("data.limit", limit)
+        self.images = source.exclude(exclude).limit(limit)
         self.shape = self.images.train.shape
         self.classes = self.images.train.labels.shape[1]
         check_stated("data.shape", shape and list(shape), self.shape, source.title)

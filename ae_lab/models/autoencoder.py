@@ -1,7 +1,7 @@
 """The LightningModule that every family shares: encoder → bottleneck → decoder → output map."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import isfinite, prod
 
 import pytorch_lightning as pl
 import torch
@@ -177,6 +177,11 @@ class Autoencoder(pl.LightningModule):
     def decodes_code_alone(self) -> bool:
         """Whether the code, a vector or maps, is all that an image is made of."""
         return not self.decoder.requires and self.output is not layers.residual
+
+    @property
+    def num_code_values(self) -> int:
+        """How many values the code of an image has."""
+        return prod(self.bottleneck.shape)
 
     @property
     def stride(self) -> int | None:

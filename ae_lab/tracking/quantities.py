@@ -90,6 +90,9 @@ QUANTITIES = {
     "informativeness": Quantity("DCI informativeness", "", ".3f", True, "informativeness"),
     "sap": Quantity("separated attribute predictability", "", ".3f", True, "SAP"),
     "factor_vae": Quantity("FactorVAE score", "", ".3f", True, "FactorVAE"),
+    "auroc": Quantity("area under the ROC curve", "", ".3f", True, "AUROC"),
+    "pca_auroc": Quantity("PCA's area under the ROC curve", "", ".3f", True, "PCA's AUROC"),
+    "average_precision": Quantity("average precision", "", ".3f", True),
     "trustworthiness": Quantity("trustworthiness", "", ".4f", True),
 }
 
