@@ -152,6 +152,15 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     assert torch.equal(corrupted, torch.full((1, 1, 2, 2), 0.5))
 
 
+def test_a_noise_that_returns_images_alone_is_told_what_to_return():
+    class Dim(Corruption):
+        def corrupt(self, x, generator):
+            return x / 2
+
+    with pytest.raises(UserError, match="Dim.corrupt must return images and what is known"):
+        Dim()(torch.ones(1, 1, 2, 2), seeded(0))
+
+
 def test_a_level_may_be_drawn_for_each_image():
     x = torch.full((400, 1, 16, 16), 0.5)
     corrupted, side = GaussianNoise([0.05, 0.15], clip=False)(x, seeded(0))

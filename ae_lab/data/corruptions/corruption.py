@@ -66,7 +66,13 @@ class Corruption(nn.Module):
         return x, None
 
     def forward(self, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        corrupted, side = self.corrupt(x, generator)
+        both = self.corrupt(x, generator)
+        if not isinstance(both, tuple):
+            raise UserError(
+                f"{type(self).__name__}.corrupt must return images and what is known of their "
+                "corruption: `return corrupted, None` where that is nothing"
+            )
+        corrupted, side = both
         if self.clip and corrupted is not x:
             corrupted = corrupted.clamp_(0, 1)
         return corrupted, side
