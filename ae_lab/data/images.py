@@ -274,6 +274,7 @@ class TrainLoader:
 
 class EvalLoader:
     """Batches in order, each image with its own noise, the same for every model, seed and device.
+    Images of different sizes come one by one.
 
     What is random of an image, its noise and with `binarize` its pixels, is drawn once, on the CPU,
     by a generator seeded by the split's name and the image's index, and kept.
@@ -318,15 +319,17 @@ class EvalLoader:
         )
         self.clean = clean if self.binarize else None  # else the split has it
 
-    def one_by_one(self) -> Iterator[Batch]:
-        """A batch for each image, corrupted when it is asked for; sizes may differ."""
+    def _iterate_images(self) -> Iterator[Batch]:
+        """A batch for each image, corrupted when it is asked for."""
         for index in self.mine:
             clean, corrupted, side = self.corrupt_image(index)
             label = self.split.labels[index : index + 1].float()
             yield Batch(clean, corrupted, label, torch.tensor([index]), side)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.split.check_one_size()
+        if not self.split.has_one_size:
+            yield from self._iterate_images()
+            return
         if self.corrupted is None:
             self.draw()
         for start in range(0, len(self.mine), self.batch_size):

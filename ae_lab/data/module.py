@@ -1,6 +1,6 @@
 """The LightningDataModule of every data set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -82,29 +82,33 @@ class ImageData(pl.LightningDataModule):
             raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
 
     def split(self, name: str) -> Split:
-        return getattr(self.images, name)
+        """A split whose images are of one size.
+
+        Raises:
+            UserError: they are not.
+        """
+        split: Split = getattr(self.images, name)
+        split.check_one_size()
+        return split
 
     def eval_batch(self, name: str, n: int | None = None) -> Batch:
         """A split, or its first n images, as validation and test see it, in one batch on the CPU.
 
         Raises:
-            UserError: there is no such split.
+            UserError: there is no such split, or its images are not of one size.
         """
-        loader = self.eval_loader(name, n)
+        loader = self.eval_batches(name, n)
+        loader.split.check_one_size()
         return next(iter(loader))
 
-    def eval_batches(self, name: str, n: int | None = None) -> Iterator[Batch]:
-        """The same, as batches of images of one size: a single one, or one for each image.
+    def eval_batches(self, name: str, n: int | None = None) -> EvalLoader:
+        """The same as batches of images of one size: a single one, or one for each image.
 
         Raises:
             UserError: there is no such split.
         """
-        loader = self.eval_loader(name, n)
-        return iter(loader) if loader.split.has_one_size else loader.one_by_one()
-
-    def eval_loader(self, name: str, n: int | None) -> EvalLoader:
         check_choice("split", name, dict.fromkeys(SPLITS))
-        split = self.split(name).first(n)
+        split: Split = getattr(self.images, name).first(n)
         return EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)
 
     def setup(self, stage: str) -> None:

@@ -1,7 +1,7 @@
 """Classical denoisers on the same images and the same noise as a run."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 import numpy as np
@@ -56,19 +56,19 @@ class DenoiserEvaluator:
         self.split = split
 
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
-        scores = {}
+        scores, batches = {}, loaded.data.eval_batches(self.split, self.n)
         for name, method in self.methods.items():
             strength = self.strengths.get(name) or self.tune(loaded, name, method)
             label = name if strength is None else f"{name} ({strength})"
             scores[label] = score_batches(
-                self.batches(loaded),
+                batches,
                 lambda batch, label=label, method=method, s=strength: denoise_batch(
                     label, method, batch, s
                 ),
             )
         scores = dict(sorted(scores.items(), key=lambda item: float(item[1]["psnr"].mean())))
-        corrupted = score_batches(self.batches(loaded), lambda batch: (batch.corrupted, 0.0))
-        own = score_batches(self.batches(loaded), lambda batch: reconstruct(loaded, batch))
+        corrupted = score_batches(batches, lambda batch: (batch.corrupted, 0.0))
+        own = score_batches(batches, lambda batch: reconstruct(loaded, batch))
         corrupted.pop("seconds_per_image")
         scores = {"corrupted": corrupted} | scores
         for values in scores.values():
@@ -83,9 +83,6 @@ class DenoiserEvaluator:
             note="run's gain: PSNR of the run minus that of the row, paired by image",
             per_image=columns,
         )
-
-    def batches(self, loaded: LoadedRun) -> Iterator[Batch]:
-        return loaded.data.eval_batches(self.split, self.n)
 
     def tune(self, loaded: LoadedRun, name: str, method: Method) -> object:
         """The strength that is best on validation images."""
