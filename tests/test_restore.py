@@ -241,6 +241,7 @@ def folder_of_oddities(folder):
     alpha = np.dstack([PHOTO[:30, :40], np.arange(1200).reshape(30, 40).astype(np.uint8)])
     save(folder / "alpha.png", alpha)
     frames = [Image.fromarray(PHOTO[k : k + 20, :20]) for k in (0, 50)]
+    frames[0].save(folder / "still.gif")
     frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
     content = io.BytesIO()
     Image.fromarray(PHOTO[:100, :100]).save(content, "JPEG")
@@ -253,7 +254,7 @@ def test_a_folder_of_oddities_is_right_or_named_and_the_others_are_done(trained,
     alpha = folder_of_oddities(tmp_path / "photos")
     done = command("restore", f"run={trained['colour']}", "input=photos", "output=out", "tile=256")
     assert done.returncode == 1
-    assert "3 of 10 files could not be restored" in done.stderr
+    assert "3 of 11 files could not be restored" in done.stderr
     skipped = [line for line in done.stdout.splitlines() if line.startswith("skipped: ")]
     assert len(skipped) == 3
     for name, why in (
@@ -271,6 +272,7 @@ def test_a_folder_of_oddities_is_right_or_named_and_the_others_are_done(trained,
         "palette.png": (40, 30),
         "bits.png": (40, 30),
         "alpha.png": (40, 30),
+        "still.gif.png": (20, 20),
     }
     kept = np.asarray(Image.open(tmp_path / "out" / "alpha.png"))
     assert np.array_equal(kept[..., 3], alpha[..., 3])

@@ -54,9 +54,14 @@ class LoadedRun:
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch, chunk: int = 64) -> Tensor:
-        """The reconstructions of a batch of any size, (B, C, H, W); larger images in tiles."""
+        """The reconstructions of a batch of any size, (B, C, H, W).
+
+        Images of another size than in training go one by one, large ones in tiles.
+        """
         if tuple(batch.clean.shape[1:]) != self.model.shape:
-            return restore_tensor(TiledModel(self.model), batch.corrupted, batch.side)
+            tiled = TiledModel(self.model)
+            images = (batch.part(slice(i, i + 1)) for i in range(len(batch.index)))
+            return torch.cat([restore_tensor(tiled, one.corrupted, one.side) for one in images])
         starts = range(0, len(batch.index), chunk)
         parts = (batch.part(slice(start, start + chunk)) for start in starts)
         return torch.cat([self.model(part).reconstruction for part in parts])

@@ -17,11 +17,14 @@ from PIL import Image, ImageOps
 
 from ae_lab.core.errors import UserError
 from ae_lab.core.files import replace_atomically
+from ae_lab.data.preparation.decode import Undecodable
 
 DEEP_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-PNG, TIFF = (".png",), (".tif", ".tiff")
-WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")  # and without 16 bits
-JPEG = {"quality": 95, "subsampling": 0}  # of the files we write
+DEEP = (".png", ".tif", ".tiff")  # what can hold 16 bits a channel
+WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
+WRITABLE = (*DEEP, *WITHOUT_ALPHA, ".webp")
+JPEG, WEBP = {"quality": 95, "subsampling": 0}, {"quality": 95}
+OPTIONS = {".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP}  # of the files we write
 
 
 @dataclass
@@ -49,14 +52,8 @@ def read_photo(path: Path) -> Photo:
     try:
         with Image.open(path) as image:
             if (frames := getattr(image, "n_frames", 1)) > 1:
-                raise UserError(
-                    f"{path} has {frames} frames: save one of them as a file of its own"
-                )
+                raise Undecodable(f"it has {frames} frames, save one of them as a file of its own")
             return _read_deep(path, image) if _is_deep_colour(image) else _read(image)
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large: {error}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         why = getattr(error, "strerror", None) or str(error).replace(str(path), "it")
         raise UserError(f"cannot read {path}: {why}") from error
@@ -77,10 +74,10 @@ def _read(image: Image.Image) -> Photo:
     if image.mode in DEEP_GRAY:
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-            raise UserError(f"{image.mode} pixels of more than 16 bits: convert it first")
+            raise Undecodable("its pixels have more than 16 bits")
         return Photo(values.astype(np.uint16)[..., None], None, metadata)
     if image.mode == "F":
-        raise UserError("its pixels are floating-point numbers, whose white is not known")
+        raise Undecodable("its pixels are floating-point numbers, whose white is not known")
     has_alpha = image.has_transparency_data
     is_gray = image.mode in ("1", "L", "LA", "La")
     mode = ("L" if is_gray else "RGB") + ("A" if has_alpha else "")
@@ -100,7 +97,7 @@ def _read_deep(path: Path, image: Image.Image) -> Photo:
     if exif:
         metadata["exif"] = exif.tobytes()
     if find_spec("imagecodecs") is None:
-        raise UserError(f"{path} has 16 bits a channel: pip install 'ae_lab[photos]'")
+        raise Undecodable("it has 16 bits a channel, which takes pip install 'ae_lab[photos]'")
     if image.format == "TIFF":
         import tifffile
 
@@ -109,6 +106,8 @@ def _read_deep(path: Path, image: Image.Image) -> Photo:
         import imagecodecs
 
         pixels = imagecodecs.png_decode(path.read_bytes())
+    if pixels.shape != (image.height, image.width, len(bands)):
+        raise Undecodable("its colours are stored one after the other")
     return _split(_turn(pixels, turn), "A" in bands, metadata, [])
 
 
@@ -133,10 +132,9 @@ def check_target(path: Path, photo: Photo) -> None:
         UserError: it cannot hold images at all, or not 16 bits, or no transparency.
     """
     suffix = path.suffix.lower()
-    Image.init()
-    if Image.registered_extensions().get(suffix) not in Image.SAVE:
-        raise UserError(f"cannot write {path}: name it .png, .jpg, .tif or .webp")
-    if photo.is_deep and suffix not in PNG + TIFF:
+    if suffix not in WRITABLE:
+        raise UserError(f"cannot write {path}: name it {', '.join(WRITABLE)}")
+    if photo.is_deep and suffix not in DEEP:
         raise UserError(f"{path} cannot hold 16 bits a channel: name it .png or .tif")
     if photo.alpha is not None and suffix in WITHOUT_ALPHA:
         raise UserError(f"{path} cannot hold transparency: name it .png")
@@ -154,11 +152,11 @@ def write_photo(photo: Photo, path: Path) -> None:
     suffix = path.suffix.lower()
     with replace_atomically(path) as beside:
         if photo.is_deep and pixels.shape[2] > 1:
-            _write_deep(pixels, photo.metadata, beside, is_png=suffix in PNG)
+            _write_deep(pixels, photo.metadata, beside, is_png=suffix == ".png")
             return
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        options = JPEG if suffix in (".jpg", ".jpeg") else {}
-        image.save(beside, Image.registered_extensions()[suffix], **photo.metadata, **options)
+        kind = Image.registered_extensions()[suffix]
+        image.save(beside, kind, **photo.metadata, **OPTIONS.get(suffix, {}))
 
 
 def _write_deep(pixels: np.ndarray, metadata: dict, path: Path, is_png: bool) -> None:

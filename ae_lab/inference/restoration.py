@@ -20,6 +20,7 @@ from ae_lab.data.preparation.files import scan
 from ae_lab.data.sources.folder import readable_suffixes
 from ae_lab.inference.loaded_run import check_built, check_done, load_model
 from ae_lab.inference.photo_files import (
+    WRITABLE,
     Photo,
     check_target,
     large_images,
@@ -89,29 +90,36 @@ def find_jobs(named: str | list[str] | None, output: str | None) -> list[tuple[P
     if missing := [path for path in inputs if not path.exists()]:
         raise UserError(f"input={missing[0]} is not there")
     target = configuration.path_from_start(output)
+    photos = [photo for path in inputs for photo in list_photos(path)]
     if len(inputs) == 1 and inputs[0].is_file() and not target.is_dir():
         jobs = [(inputs[0], target)]
     else:
         if target.is_file():
             raise UserError(f"output={output} is a file: for several photographs name a folder")
-        jobs = [(path, target / name) for root in inputs for path, name in list_photos(root)]
+        jobs = [(path, target / name) for path, name in photos]
     check_jobs(jobs)
     return jobs
 
 
 def list_photos(root: Path) -> list[tuple[Path, str]]:
-    """A file, or the images of a folder, each with its name below the folder.
+    """A file, or the images of a folder, each with the name of its result: its own below the
+    folder, with .png behind it where it is of a kind that is only read.
 
     Raises:
         UserError: the folder has none.
     """
-    if root.is_file():
-        return [(root, root.name)]
     kinds = readable_suffixes()
-    names = [name for name in scan(root).files if Path(name).suffix.lower() in kinds]
+    if root.is_file():
+        folder, names = root.parent, [root.name]
+    else:
+        folder = root
+        names = [name for name in scan(root).files if Path(name).suffix.lower() in kinds]
     if not names:
         raise UserError(f"input={root} has no images (files named .jpg, .png, ...)")
-    return [(root / name, name) for name in sorted(names)]
+    return [
+        (folder / name, name if Path(name).suffix.lower() in WRITABLE else f"{name}.png")
+        for name in sorted(names)
+    ]
 
 
 def check_jobs(jobs: list[tuple[Path, Path]]) -> None:

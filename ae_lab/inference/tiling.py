@@ -51,7 +51,7 @@ class TiledModel:
 
         Measured: by which pixels have a gradient.
         """
-        if self.model.encoder.sees_all:
+        if getattr(self.model.encoder, "sees_all", False):
             return None
         size = max(PROBE, 4 * self.stride)
         while size <= WIDEST:
