@@ -42,7 +42,7 @@ class AnomalyEvaluator:
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
         batch, is_anomaly, what = self.gather(loaded)
         scores = {
-            f"PCA, {loaded.model.num_code_values} components": pca_errors(loaded, batch),
+            "PCA": pca_errors(loaded, batch),
             "reconstruction error": squared_errors(loaded.reconstruct(batch), batch.corrupted),
         }
         likelihood = loaded.model.objective.likelihood
@@ -55,7 +55,8 @@ class AnomalyEvaluator:
         title = f"{loaded.run.name}: {what}, {loaded.data.images.title}"
         per_image = {"is_anomaly": is_anomaly.long(), **scores}
         figures = {"roc": draw_roc(labels, scores, rows, what)}
-        return Evaluation(title, rows, per_image=per_image, figures=figures)
+        note = f"PCA has {loaded.model.num_code_values} components, as the code has values"
+        return Evaluation(title, rows, note, per_image, figures)
 
     def gather(self, loaded: LoadedRun) -> tuple[Batch, Tensor, str]:
         """What the run is given, in one batch whose clean images are the same; which of them are
