@@ -68,7 +68,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
 def _read(image: Image.Image) -> Photo:
     image.load()
     metadata = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if exif := image.getexif():
         metadata["exif"] = exif.tobytes()
     if image.mode in DEEP_GRAY:
@@ -84,7 +84,7 @@ def _read(image: Image.Image) -> Photo:
     notes = [] if image.mode == mode else [f"converted from {image.mode} to {mode}"]
     if image.mode in ("CMYK", "LAB"):
         metadata.pop("icc_profile", None)  # it is of these colours
-    pixels = np.asarray(image.convert(mode))
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return _split(pixels, has_alpha, metadata, notes)
 
