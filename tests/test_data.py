@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from ae_lab.core.errors import UserError
+from ae_lab.data import ImageData, ImageSet, Split
+from ae_lab.data.augmentation import flip_images, shift_images, turn_images
 from ae_lab.data.corruptions import Corruption, GaussianNoise
-from ae_lab.data.images import TrainLoader, flip_images, shift_images
+from ae_lab.data.images import TrainLoader
 from ae_lab.data.preparation import download
 from ae_lab.data.sources import mnist
 
@@ -244,3 +246,23 @@ def test_without_mnist_the_embedded_digits_are_used_and_announced_once(mirror, t
 
 def test_full_mnist_is_used_where_it_is_available(real_data):
     assert mnist.mnist_or_embedded(str(real_data), download=False).name == "mnist"
+
+
+def test_images_are_turned_by_each_quarter_as_often():
+    images = torch.randint(0, 256, (400, 3, 8, 8), dtype=torch.uint8)
+    turned = turn_images(images, torch.Generator().manual_seed(0))
+    counts = [
+        int((turned == images.rot90(quarters, (2, 3))).flatten(1).all(1).sum())
+        for quarters in range(4)
+    ]
+    assert sum(counts) == 400
+    assert min(counts) > 60
+
+
+def test_only_squares_are_turned(run):
+    split = Split(
+        torch.zeros(4, 1, 12, 14, dtype=torch.uint8), torch.zeros(4, 1, dtype=torch.uint8)
+    )
+    with pytest.raises(UserError, match=r"data\.random_turn=true needs squares"):
+        ImageData(ImageSet("s", "S", split, split, split), Corruption(), random_turn=True)
+    assert run("data.random_turn=true", "hidden=[8]", "data.limit=32").done

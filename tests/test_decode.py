@@ -70,3 +70,52 @@ def test_images_above_pillows_own_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Undecodable, match="pixels"):
         decode(save(picture(1), tmp_path / "a.png"), SIZE)
+
+
+def find(patch: np.ndarray, pixels: np.ndarray) -> list[tuple[int, int]]:
+    """Where a patch (H, W, C) lies in an image (H, W, C)."""
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, patch.shape[:2], axis=(0, 1))
+    same = (windows == patch.transpose(2, 0, 1)).all((2, 3, 4))
+    return [tuple(place) for place in np.argwhere(same)]
+
+
+def test_patches_are_of_the_image_as_it_is_and_of_smaller_ones(tmp_path):
+    image = picture(7, 90, 70)
+    path = save(image, tmp_path / "a.png")
+    patches = decode(path, SIZE, num_patches=60)
+    assert patches.shape == (60, 3, SIZE, SIZE)
+    scaled = [image, *(image.resize((round(90 * s), round(70 * s)), Image.Resampling.LANCZOS,
+                                    reducing_gap=3.0) for s in (0.75, 0.5))]  # fmt: skip
+    places = {}
+    for number, patch in enumerate(patches.transpose(0, 2, 3, 1)):
+        places.setdefault(number % 3, []).extend(find(patch, np.asarray(scaled[number % 3])))
+    for number, found in places.items():
+        assert len(found) == 20
+        top, left = np.array(found).T
+        width, height = scaled[number].size
+        for start, room in ((top, height - SIZE), (left, width - SIZE)):
+            assert start.min() < 0.15 * room + 1
+            assert start.max() > 0.85 * room - 1  # they cover all of it
+    gray = decode(path, SIZE, gray=True, num_patches=4)
+    assert gray.shape == (4, 1, SIZE, SIZE)
+    assert np.array_equal(decode(path, SIZE, num_patches=9), patches[:9])
+
+
+def test_an_image_is_cut_upright_and_not_below_its_size(tmp_path):
+    image = picture(8, 40, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = save(ImageOps.exif_transpose(Image.open(tmp_path / "turned.png")), tmp_path / "a.png")
+    expected = decode(upright, SIZE, num_patches=6)
+    assert np.array_equal(decode(tmp_path / "turned.png", SIZE, num_patches=6), expected)
+    assert len(decode(upright, 20, num_patches=5)) == 5  # at no smaller scale
+    with pytest.raises(Undecodable, match="20×40 pixels, smaller than patches of 21"):
+        decode(upright, 21, num_patches=5)
+
+
+def test_all_of_an_image_is_decoded_where_no_size_is_given(tmp_path):
+    image = picture(9, 33, 21)
+    whole = decode(save(image, tmp_path / "a.png"), None)
+    assert np.array_equal(whole, np.asarray(image).transpose(2, 0, 1))
+    assert decode(tmp_path / "a.png", None, gray=True).shape == (1, 21, 33)

@@ -24,7 +24,7 @@ def test_a_switching_median_restores_corrupted_pixels_and_changes_no_other():
     np.testing.assert_allclose(restored, expected)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(n for n, m in METHODS.items() if not m.takes_mask))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_method_removes_noise_and_keeps_the_shape(name, channels):
     if name.startswith("bm3d"):

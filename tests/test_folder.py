@@ -171,3 +171,22 @@ def test_what_is_wrong_with_a_folder_is_one_line(word, animals, command, tmp_pat
     assert refused.returncode == 2
     [line] = refused.stderr.strip().splitlines()
     assert re.search(WRONG[word], line)
+
+
+def test_patches_of_an_image_are_in_one_split_and_have_its_label(animals):
+    words = [*LABELLED, "data.source.crop=patches", "data.source.num_patches=5"]
+    images = read(*words)
+    names = prepared_names()
+    sizes = [len(getattr(images, split)) for split in SPLITS]
+    assert sum(sizes) == 5 * len(names) == 5 * sum(COUNTS.values())
+    assert all(size % 5 == 0 for size in sizes)
+    patches = [getattr(images, split).images for split in SPLITS]
+    labels = [getattr(images, split).labels for split in SPLITS]
+    for number, name in enumerate(names):
+        rows = slice(5 * number, 5 * number + 5)
+        expected = torch.from_numpy(decode(Path("animals") / name, SIZE, num_patches=5))
+        assert torch.equal(torch.cat(patches)[rows], expected)
+        classes = torch.cat(labels)[rows].argmax(1).tolist()
+        assert classes == [images.class_names.index(name.partition("/")[0])] * 5
+    assert images.title == f"animals ({len(names)} images, 3 classes) 16×16, 5 patches an image"
+    assert images.fingerprint != read(*LABELLED).fingerprint

@@ -11,8 +11,13 @@ from skimage.util import random_noise
 from ae_lab.core.errors import UserError
 from ae_lab.data.corruptions import (
     Corruption,
+    Downsampling,
+    GaussianBlur,
     GaussianNoise,
+    JPEGCompression,
+    Mask,
     MixedNoise,
+    PoissonNoise,
     SaltPepperNoise,
     SpeckleNoise,
 )
@@ -40,6 +45,11 @@ NOISES = st.one_of(
     st.builds(GaussianNoise, st.floats(0, 3)),
     st.builds(SaltPepperNoise, st.floats(0, 1), st.floats(0, 1), st.booleans()),
     st.builds(SpeckleNoise, st.floats(0, 3)),
+    st.builds(PoissonNoise, st.floats(0.1, 100)),
+    st.builds(Mask, st.sampled_from(["box", "half", "pixels", "strokes"]), st.floats(0, 1)),
+    st.builds(Downsampling, st.sampled_from([2, 4, [2, 3]]), st.sampled_from(["bicubic", "area"])),
+    st.builds(GaussianBlur, st.floats(0, 3), st.floats(0, 1)),
+    st.builds(JPEGCompression, st.integers(1, 100)),
     st.just(Corruption()),
 )
 
@@ -48,11 +58,16 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def corrupt(noise: Corruption, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    corrupted, _ = noise(x, seeded(seed))
+    return corrupted
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_moments_are_those_of_scikit_image(name):
     """Mean and standard deviation of corrupted - clean, at each of the ramp's 256 gray levels."""
     noise, arguments = PAIRS[name]
-    ours = (noise(RAMP, seeded(0)) - RAMP).numpy()
+    ours = (corrupt(noise, RAMP) - RAMP).numpy()
     theirs = random_noise(RAMP.numpy(), rng=np.random.default_rng(0), **arguments) - RAMP.numpy()
     axes = (0, 1, 2)  # 64 images × 256 rows: 16,384 draws a level
     np.testing.assert_allclose(ours.mean(axes), theirs.mean(axes), atol=0.016)
@@ -64,20 +79,25 @@ def test_moments_are_those_of_scikit_image(name):
 def test_any_noise_is_repeatable_keeps_its_shape_and_the_pixel_range(noise, seed, channels):
     x = torch.rand(3, channels, 13, 17, generator=seeded(1))
     before = x.clone()
-    first = noise(x, seeded(seed))
-    again = noise(x, seeded(seed))
+    first, side = noise(x, seeded(seed))
+    again, same = noise(x, seeded(seed))
     assert torch.equal(first, again)
     assert torch.equal(x, before)
     assert first.shape == x.shape
+    assert noise.tells == (side is not None)
+    if noise.tells:
+        assert torch.equal(side, same)
+        assert side.shape in [(3, 1, 1, 1), (3, 1, 13, 17)]
+        assert side.min() >= 0
     assert first.min() >= 0
     assert first.max() <= 1
 
 
 def test_salt_and_pepper_strikes_whole_pixels_unless_per_channel():
     x = torch.full((4, 3, 50, 50), 0.5)
-    struck = SaltPepperNoise(0.5)(x, seeded(0)) != x
+    struck = corrupt(SaltPepperNoise(0.5), x) != x
     assert torch.equal(struck.all(1), struck.any(1))
-    struck = SaltPepperNoise(0.5, per_channel=True)(x, seeded(0)) != x
+    struck = corrupt(SaltPepperNoise(0.5, per_channel=True), x) != x
     assert not torch.equal(struck.all(1), struck.any(1))
 
 
@@ -120,7 +140,7 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
         "        super().__init__(clip)\n"
         "        self.factor = factor\n\n"
         "    def corrupt(self, x, generator):\n"
-        "        return x * self.factor\n"
+        "        return x * self.factor, None\n"
     )
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "dim.yaml").write_text("_target_: my_noise.Dim\nfactor: 0.5\n")
@@ -128,16 +148,26 @@ def test_a_new_noise_is_one_class_and_one_file(tmp_path, monkeypatch):
     from ae_lab.core import configuration
 
     config = configuration.compose(["noise=dim", f"hydra.searchpath=[file://{tmp_path}]"])
-    corrupted = instantiate(config.noise)(torch.ones(1, 1, 2, 2), seeded(0))
+    corrupted = corrupt(instantiate(config.noise), torch.ones(1, 1, 2, 2))
     assert torch.equal(corrupted, torch.full((1, 1, 2, 2), 0.5))
+
+
+def test_a_noise_that_returns_images_alone_is_told_what_to_return():
+    class Dim(Corruption):
+        def corrupt(self, x, generator):
+            return x / 2
+
+    with pytest.raises(UserError, match=r"Dim\.corrupt must return images and what is known"):
+        Dim()(torch.ones(1, 1, 2, 2), seeded(0))
 
 
 def test_a_level_may_be_drawn_for_each_image():
     x = torch.full((400, 1, 16, 16), 0.5)
-    corrupted = GaussianNoise([0.05, 0.15], clip=False)(x, torch.Generator().manual_seed(0))
+    corrupted, side = GaussianNoise([0.05, 0.15], clip=False)(x, seeded(0))
     deviations = (corrupted - x).flatten(1).std(1)
     assert deviations.mean() == pytest.approx(0.1, abs=0.005)
     assert deviations.std() == pytest.approx(0.1 / 12**0.5, abs=0.004)  # of a uniform level
+    torch.testing.assert_close(side.flatten(), deviations, rtol=0.2, atol=0)
     for impossible in ([0.2, 0.1], [0.1, 0.2, 0.3], [-0.1, 0.2]):
         with pytest.raises(UserError, match=r"noise\.sigma"):
             GaussianNoise(impossible)
@@ -146,7 +176,7 @@ def test_a_level_may_be_drawn_for_each_image():
 def test_mixed_noise_draws_each_kind_as_often():
     kinds = {"a": GaussianNoise(0.1), "b": SaltPepperNoise(0.5), "c": Corruption()}
     x = torch.full((3000, 1, 8, 8), 0.5)
-    corrupted = MixedNoise(kinds)(x, torch.Generator().manual_seed(0))
+    corrupted = corrupt(MixedNoise(kinds), x)
     untouched = (corrupted == x).flatten(1).all(1)
     struck = ((corrupted == 0) | (corrupted == 1)).flatten(1).any(1)
     assert untouched.float().mean() == pytest.approx(1 / 3, abs=0.03)

@@ -147,8 +147,8 @@ def test_without_pretraining_it_is_the_plain_model(run):
 
 def test_settings_of_pretraining_are_part_of_a_runs_identity(run):
     words = ["data.limit=32", "epochs=1"]
-    masked = "noise@model.corruption=masking"
-    others = [[], ["model.pretrain=0.25"], [masked], [masked, "model.corruption.amount=0.5"]]
+    masked = "noise@model.corruption=mask"
+    others = [[], ["model.pretrain=0.25"], [masked], [masked, "model.corruption.share=0.5"]]
     assert len({run(*RUN, *words, *other).path for other in others}) == 4
 
 
@@ -186,7 +186,8 @@ REFUSALS = {
     ("body=cnn",): "trains dense layers one by one: take body=mlp",
     ("model.decoder.hidden=[12]",): r"has layers of \[12, 8\] units, the decoder of \[12\]",
     ("model.pretrain=1.5",): "model.pretrain must be a finite number >= 0 and <= 1",
-    ("noise@model.corruption=masking", "model.corruption.amount=2"): "amount must be a finite",
+    ("noise@model.corruption=mask", "model.corruption.share=2"): "share must be a finite",
+    ("model.side=true",): r"leave out model\.side=true",
 }
 
 

@@ -38,7 +38,7 @@ class Sine(torch.nn.Module):
 
 class Dim(Corruption):
     def corrupt(self, x, generator):
-        return x / 2
+        return x / 2, None
 """
 
 

@@ -67,4 +67,22 @@ class GenerateOptions:
     file: str | None
 
 
-OPTIONS = {"config": TrainOptions, "evaluate": EvaluateOptions, "generate": GenerateOptions}
+@dataclass
+class RestoreOptions:
+    """`conf/restore.yaml`."""
+
+    run: str | None
+    input: str | Sequence[str] | None
+    output: str | None
+    corrupt: bool
+    side: float | str | None
+    tile: int
+    seed: int
+
+
+OPTIONS = {
+    "config": TrainOptions,
+    "evaluate": EvaluateOptions,
+    "generate": GenerateOptions,
+    "restore": RestoreOptions,
+}

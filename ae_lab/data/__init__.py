@@ -1,14 +1,19 @@
 """Images on the training device, and where they come from.
 
-`module` is the LightningDataModule of every data set, `images` its batches; `corruptions` are
-what the encoder is given in place of clean images; `sources` are data sets; `preparation` decodes
-files once into a cache.
+`module` is the LightningDataModule of every data set, `images` its batches, `augmentation` how
+training images are varied; `corruptions` are what the encoder is given in place of clean images;
+`sources` are data sets; `preparation` decodes files once into a cache.
 """
 
 from ae_lab.data.corruptions import (
     Corruption,
+    Downsampling,
+    GaussianBlur,
     GaussianNoise,
+    JPEGCompression,
+    Mask,
     MixedNoise,
+    PoissonNoise,
     SaltPepperNoise,
     SpeckleNoise,
 )
@@ -23,10 +28,15 @@ from ae_lab.data.sources.sprites import sprites
 __all__ = [
     "Batch",
     "Corruption",
+    "Downsampling",
+    "GaussianBlur",
     "GaussianNoise",
     "ImageData",
     "ImageSet",
+    "JPEGCompression",
+    "Mask",
     "MixedNoise",
+    "PoissonNoise",
     "SaltPepperNoise",
     "SpeckleNoise",
     "Split",

@@ -1,6 +1,6 @@
 """Images on the device: a batch is an index, a conversion and a noise, whole batches at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import NamedTuple
@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ae_lab.core.errors import UserError
+from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import derive, generator
+from ae_lab.data.augmentation import binarize_pixels, flip_images, shift_images, turn_images
 from ae_lab.data.corruptions import Corruption
 
 SPLITS = ("train", "val", "test")
@@ -22,21 +23,49 @@ class Batch(NamedTuple):
     corrupted: Tensor  # (B, C, H, W), what the encoder is given
     label: Tensor  # (B, K), one-hot or multi-hot
     index: Tensor  # (B,), the image's place in its split
+    side: Tensor | None = None  # (B, 1, H, W) or (B, 1, 1, 1), what is known of the corruption
 
     def part(self, chosen: slice) -> "Batch":
         """Some of its images, in their order."""
-        return Batch(*(values[chosen] for values in self))
+        return Batch(*(values if values is None else values[chosen] for values in self))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W) and labels uint8 (N, K)."""
+    """Images uint8 (N, C, H, W) and labels uint8 (N, K).
 
-    images: Tensor
+    Images of different sizes, for evaluation alone, are a sequence of tensors (C, H, W) instead.
+    """
+
+    images: Tensor | Sequence[Tensor]
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether all images are of the same size, by their kind."""
+        return isinstance(self.images, Tensor)
+
+    @property
+    def shape(self) -> list[int | None]:
+        """(C, H, W) of its images; H and W are None where they differ."""
+        if self.has_one_size:
+            return list(self.images.shape[1:])
+        return [len(self.images[0]), None, None]
+
+    def check_one_size(self) -> None:
+        """Check that its images can be in one batch.
+
+        Raises:
+            UserError: they may be of different sizes.
+        """
+        if not self.has_one_size:
+            raise UserError(
+                "data.source.crop=none gives images of different sizes, which are for "
+                "evaluator=reconstruction and denoisers: take data.source.crop=square or patches"
+            )
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -45,6 +74,11 @@ class Split:
     def has_single_labels(self) -> bool:
         """Whether each image has exactly one label."""
         return bool((self.labels.sum(1) == 1).all())
+
+    def without_class(self, column: int) -> "Split":
+        """Its images that do not have a label."""
+        others = self.labels[:, column] == 0
+        return Split(self.images[others], self.labels[others])
 
     def first(self, n: int | None) -> "Split":
         return self if n is None else Split(self.images[:n], self.labels[:n])
@@ -100,6 +134,27 @@ class ImageSet:
         fingerprint = digest if self.given else ""
         return ImageSet(self.name, title, *splits, fingerprint, self.class_names, self.factors)
 
+    def exclude(self, class_name: str | None) -> "ImageSet":
+        """Without the images of a class in training and validation; the test keeps all.
+
+        Raises:
+            UserError: there is no such class, or nothing is left without it.
+        """
+        if class_name is None:
+            return self
+        if not self.has_labels:
+            raise UserError(f"data.exclude={class_name} is for labelled data: {self.title} is not")
+        names = {name: column for column, name in enumerate(self.class_names)}
+        column = check_choice("data.exclude", class_name, names)
+        train, val = (split.without_class(column) for split in (self.train, self.val))
+        if not (len(train) and len(val)):
+            raise UserError(f"without data.exclude={class_name} there is nothing to learn from")
+        content = f"{self.fingerprint}, without {class_name}"
+        digest = blake2b(content.encode(), digest_size=8).hexdigest()
+        title = f"{self.title}, trained without {class_name}"
+        about = (digest, self.class_names, self.factors)
+        return ImageSet(self.name, title, train, val, self.test, *about)
+
     def factor_levels(self, split: Split) -> Tensor:
         """The level of each factor of variation, int64 (N, F), read from the labels."""
         blocks = split.labels.split(list(self.factors.values()), dim=1)
@@ -111,36 +166,12 @@ def to_pixels(images: Tensor) -> Tensor:
     return images / 255
 
 
-def binarize_pixels(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Each pixel 1 with the probability that is its gray level, else 0."""
-    return torch.bernoulli(clean, generator=generator)
-
-
-def shift_images(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each moved by up to `max_shift` pixels along an axis; zeros move in."""
-    count, _, height, width = images.shape
-    device = images.device
-    down, right = torch.randint(
-        2 * max_shift + 1, (2, count, 1), generator=generator, device=device
-    ).unbind()
-    rows = torch.arange(height, device=device) + down
-    columns = torch.arange(width, device=device) + right
-    wide = torch.nn.functional.pad(images, [max_shift] * 4).permute(0, 2, 3, 1)
-    image = torch.arange(count, device=device)[:, None, None]
-    return wide[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
-
-
-def flip_images(images: Tensor, generator: torch.Generator) -> Tensor:
-    """About half of the images (B, C, H, W) mirrored left to right."""
-    u = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    return torch.where(u < 0.5, images.flip(3), images)
-
-
 class TrainLoader:
     """Shuffled batches with fresh noise, in an order that is a function of (seed, epoch) alone.
 
     `random_shift` moves each image by up to so many pixels, anew each time it is shown;
-    `random_flip` mirrors half of them left to right; with `binarize` pixels are drawn, anew too.
+    `random_flip` mirrors half of them left to right, `random_turn` turns them by quarters; with
+    `binarize` pixels are drawn, anew too.
 
     A global batch is cut into equal parts, one for each rank. Every image comes once an epoch; the
     last batch is shorter, or longer by one image a rank, and with several ranks up to
@@ -163,6 +194,7 @@ class TrainLoader:
         world_size: int = 1,
         random_shift: int = 0,
         random_flip: bool = False,
+        random_turn: bool = False,
         binarize: bool = False,
     ):
         if batch_size % world_size:
@@ -174,7 +206,8 @@ class TrainLoader:
             raise UserError(f"{len(split)} training images are too few for {world_size} devices")
         self.split, self.noise, self.batch_size = split, noise, batch_size
         self.seed, self.position, self.rank, self.world_size = seed, position, rank, world_size
-        self.random_shift, self.random_flip, self.binarize = random_shift, random_flip, binarize
+        self.random_shift, self.random_flip = random_shift, random_flip
+        self.random_turn, self.binarize = random_turn, binarize
         self.generator = torch.Generator(split.images.device)
 
     def __len__(self) -> int:
@@ -198,15 +231,19 @@ class TrainLoader:
                 images = shift_images(images, self.random_shift, self.generator)
             if self.random_flip:
                 images = flip_images(images, self.generator)
+            if self.random_turn:
+                images = turn_images(images, self.generator)
             clean = to_pixels(images)
             if self.binarize:
                 clean = binarize_pixels(clean, self.generator)
-            corrupted = self.noise(clean, self.generator)
-            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)
+            corrupted, side = self.noise(clean, self.generator)
+            label = self.split.labels.index_select(0, index).float()
+            yield Batch(clean, corrupted, label, index, side)
 
 
 class EvalLoader:
     """Batches in order, each image with its own noise, the same for every model, seed and device.
+    Images of different sizes come one by one.
 
     What is random of an image, its noise and with `binarize` its pixels, is drawn once, on the CPU,
     by a generator seeded by the split's name and the image's index, and kept.
@@ -227,28 +264,41 @@ class EvalLoader:
         self.mine = range(rank, len(split), world_size)
         self.clean: Tensor | None = None
         self.corrupted: Tensor | None = None
+        self.side: Tensor | None = None
 
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)
+
+    def corrupt_image(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """One image's pixels (1, C, H, W), its corrupted ones, and what is known of that."""
+        clean = to_pixels(self.split.images[index][None].cpu())
+        if self.binarize:
+            clean = binarize_pixels(clean, generator(self.name, "pixels", index))
+        return clean, *self.noise(clean, generator(self.name, "noise", index))
 
     def draw(self) -> None:
         """Make pixels of the whole split and corrupt them, image by image."""
         if type(self.noise) is Corruption and not self.binarize:
             return
-        rng = torch.Generator()
-        images = []
-        for index in range(len(self.split)):
-            clean = to_pixels(self.split.images[index : index + 1].cpu())
-            if self.binarize:
-                rng.manual_seed(derive(self.name, "pixels", index))
-                clean = binarize_pixels(clean, rng)
-            rng.manual_seed(derive(self.name, "noise", index))
-            images.append((clean, self.noise(clean, rng)))
+        images = [self.corrupt_image(index) for index in range(len(self.split))]
         device = self.split.images.device
-        clean, self.corrupted = (torch.cat(parts).to(device) for parts in zip(*images, strict=True))
+        clean, self.corrupted, self.side = (
+            None if parts[0] is None else torch.cat(parts).to(device)
+            for parts in zip(*images, strict=True)
+        )
         self.clean = clean if self.binarize else None  # else the split has it
 
+    def _iterate_images(self) -> Iterator[Batch]:
+        """A batch for each image, corrupted when it is asked for."""
+        for index in self.mine:
+            clean, corrupted, side = self.corrupt_image(index)
+            label = self.split.labels[index : index + 1].float()
+            yield Batch(clean, corrupted, label, torch.tensor([index]), side)
+
     def __iter__(self) -> Iterator[Batch]:
+        if not self.split.has_one_size:
+            yield from self._iterate_images()
+            return
         if self.corrupted is None:
             self.draw()
         for start in range(0, len(self.mine), self.batch_size):
@@ -256,4 +306,6 @@ class EvalLoader:
             index = torch.tensor(part, device=self.split.images.device)
             clean = to_pixels(self.split.images[index]) if self.clean is None else self.clean[index]
             corrupted = clean if self.corrupted is None else self.corrupted[index]
-            yield Batch(clean, corrupted, self.split.labels.index_select(0, index).float(), index)
+            label = self.split.labels.index_select(0, index).float()
+            side = None if self.side is None else self.side[index]
+            yield Batch(clean, corrupted, label, index, side)

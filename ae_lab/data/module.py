@@ -19,10 +19,11 @@ class ImageData(pl.LightningDataModule):
 
     `shape` (C, H, W) and `classes` are what the images and labels must have; None is what they
     have. `batch_size` counts over all devices. `limit` caps each split at its first images.
+    `exclude` leaves a class out of training and validation, to be found as anomalies in the test.
     `random_shift` moves training images by up to so many pixels, which keeps large codes from
-    memorising them; `random_flip` mirrors half of them. With `binarize` each pixel is 0 or 1, drawn
-    with its gray level as the probability: anew at every step in training, once for all in
-    validation and test.
+    memorising them; `random_flip` mirrors half of them, `random_turn` turns them by quarters. With
+    `binarize` each pixel is 0 or 1, drawn with its gray level as the probability: anew at every
+    step in training, once for all in validation and test.
 
     Raises:
         UserError: batch_size, limit or shift is impossible, or the images do not have the stated
@@ -40,40 +41,75 @@ class ImageData(pl.LightningDataModule):
         limit: int | None = None,
         random_shift: int = 0,
         random_flip: bool = False,
+        random_turn: bool = False,
         binarize: bool = False,
+        exclude: str | None = None,
     ):
         super().__init__()
         self.noise, self.seed = noise, check_int("seed", seed, minimum=0)
         self.batch_size = check_int("batch_size", batch_size)
         self.random_shift = check_int("data.random_shift", random_shift, minimum=0)
-        self.random_flip, self.binarize = random_flip, binarize
-        self.images = source.limit(limit if limit is None else check_int("data.limit", limit))
-        self.shape = list(self.images.train.images.shape[1:])
+        self.random_flip, self.random_turn = random_flip, random_turn
+        self.binarize = binarize
+        self.exclude = exclude
+        limit = limit if limit is None else check_int("data.limit", limit)
+        self.images = source.exclude(exclude).limit(limit)
+        self.shape = self.images.train.shape
         self.classes = self.images.train.labels.shape[1]
         check_stated("data.shape", shape and list(shape), self.shape, source.title)
         check_stated("data.classes", classes, self.classes, source.title)
+        if self.images.train.has_one_size:
+            self.check_size(random_shift, random_turn)
+        self.loaders: dict[str, EvalLoader] = {}
+
+    def check_size(self, random_shift: int, random_turn: bool) -> None:
+        """Check that images are large enough, and square where they are turned.
+
+        Raises:
+            UserError: they are not.
+        """
         _, height, width = self.shape
         if random_shift >= min(height, width):
             raise UserError(
                 f"data.random_shift={random_shift} moves images of {height}×{width} out of sight: "
                 "give fewer pixels"
             )
+        if random_turn and height != width:
+            raise UserError(
+                f"data.random_turn=true needs squares, images are {height}×{width}: leave it out"
+            )
         if min(height, width) < LEAST_SIDE:
             raise UserError(f"images of {height}×{width} are too small: SSIM needs 11×11")
-        self.loaders: dict[str, EvalLoader] = {}
 
     def split(self, name: str) -> Split:
-        return getattr(self.images, name)
+        """A split whose images are of one size.
+
+        Raises:
+            UserError: they are not.
+        """
+        split: Split = getattr(self.images, name)
+        split.check_one_size()
+        return split
 
     def eval_batch(self, name: str, n: int | None = None) -> Batch:
         """A split, or its first n images, as validation and test see it, in one batch on the CPU.
 
         Raises:
+            UserError: there is no such split, or its images are not of one size.
+        """
+        loader = self.eval_batches(name, n)
+        loader.split.check_one_size()
+        return next(iter(loader))
+
+    def eval_batches(self, name: str, n: int | None = None) -> EvalLoader:
+        """The same as batches of images of one size: a single one, or one for each image.
+
+        Raises:
             UserError: there is no such split.
         """
         check_choice("split", name, dict.fromkeys(SPLITS))
-        split = self.split(name).first(n)
-        return next(iter(EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)))
+        split: Split = getattr(self.images, name).first(n)
+        return EvalLoader(split, self.noise, name, len(split), binarize=self.binarize)
 
     def setup(self, stage: str) -> None:
         """Move the splits to the device, once."""
@@ -103,6 +139,7 @@ class ImageData(pl.LightningDataModule):
             world_size=trainer.world_size,
             random_shift=self.random_shift,
             random_flip=self.random_flip,
+            random_turn=self.random_turn,
             binarize=self.binarize,
         )
 

@@ -1,12 +1,13 @@
 """How good a finished run is.
 
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
-run; `reconstruction`, `samples`, `latents`, `interpolation`, `disentanglement`, `likelihood` and
-`denoisers` are evaluators; `run_metrics` and `code_metrics` are the numbers that an experiment
-names; `classical`, `classifier`, `fidelity` and `pca` are what these use. scikit-learn,
+run; `reconstruction`, `samples`, `latents`, `interpolation`, `disentanglement`, `likelihood`,
+`denoisers` and `anomaly` are evaluators; `run_metrics` and `code_metrics` are the numbers that an
+experiment names; `classical`, `classifier`, `fidelity` and `pca` are what these use. scikit-learn,
 scikit-image and matplotlib are imported where they are used: every sweep imports this package.
 """
 
+from ae_lab.evaluation.anomaly import AnomalyEvaluator
 from ae_lab.evaluation.code_metrics import (
     active_units,
     dead_units,
@@ -41,6 +42,7 @@ from ae_lab.evaluation.runner import evaluate, evaluator_number
 from ae_lab.evaluation.samples import SampleEvaluator
 
 __all__ = [
+    "AnomalyEvaluator",
     "DenoiserEvaluator",
     "DisentanglementEvaluator",
     "Evaluation",

@@ -1,4 +1,4 @@
-"""Classical denoisers: `method(image, strength) -> image`, float (H, W, C) in [0, 1].
+"""Classical restoration: `method(image, strength) -> image`, float (H, W, C) in [0, 1].
 
 Each comes with the strengths it may be tuned to. BM3D is in the optional package `bm3d`
 (`pip install 'ae_lab[bench]'`).
@@ -12,11 +12,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Method:
-    """A denoiser, the strengths to choose from, and the optional package that it needs."""
+    """A denoiser, the strengths to choose from, and the optional package that it needs.
+
+    One that `takes_mask` is given which pixels are missing, bool (H, W), in place of a strength.
+    """
 
     denoise: Callable[[np.ndarray, object], np.ndarray]
     strengths: tuple = (None,)
     package: str | None = None
+    takes_mask: bool = False
 
 
 def median(image: np.ndarray, size: int) -> np.ndarray:
@@ -99,9 +103,20 @@ def bm3d_sqrt(image: np.ndarray, strength: tuple[float, float]) -> np.ndarray:
     return np.maximum(restored, 0) ** 2 - c
 
 
+def biharmonic(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Missing pixels, from a biharmonic equation.
+
+    Source: Chui & Mhaskar, Appl. Comput. Harmon. Anal. 28 (2010) 104.
+    """
+    from skimage.restoration import inpaint_biharmonic
+
+    return inpaint_biharmonic(image, missing, channel_axis=2, split_into_regions=True)
+
+
 SIGMAS = (0.05, 0.08, 0.098, 0.12, 0.16, 0.2)
 METHODS = {
     "median": Method(median, (3, 5)),
+    "biharmonic": Method(biharmonic, takes_mask=True),
     "switching_median": Method(switching_median, (3, 5)),
     "non_local_means": Method(non_local_means, (0.04, 0.06, 0.08, 0.1, 0.14, 0.2)),
     "total_variation": Method(total_variation, (0.03, 0.05, 0.08, 0.12, 0.2, 0.3)),

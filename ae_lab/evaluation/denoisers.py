@@ -1,6 +1,7 @@
 """Classical denoisers on the same images and the same noise as a run."""
 
 import time
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,10 +28,11 @@ DEFAULT_METHODS = (
 
 class DenoiserEvaluator:
     """MSE, PSNR and SSIM of a split as corrupted, restored by each method and by the run, on all
-    or the first `n` images.
+    or the first `n` images. Where parts of images are missing, PSNR of these parts too.
 
-    Each method has the strength of highest mean PSNR on `num_tuning_images` validation images.
-    `run_gain` is the PSNR of the run minus that of the row, paired by image.
+    Each method has the strength of highest mean PSNR on `num_tuning_images` validation images, or
+    that of `strengths`, which is by name of the method. `run_gain` is the PSNR of the run minus
+    that of the row, paired by image.
 
     Raises:
         UserError: an unknown method, a package that is missing, or a number that is not >= 1.
@@ -42,8 +44,11 @@ class DenoiserEvaluator:
         num_tuning_images: int = 16,
         n: int | None = None,
         split: str = "test",
+        strengths: dict[str, float | int] | None = None,
     ):
-        self.methods = find_methods(methods)
+        self.methods, self.strengths = find_methods(methods), dict(strengths or {})
+        for name in self.strengths:
+            check_choice("evaluator.denoisers.strengths", name, self.methods)
         self.num_tuning_images = check_int(
             "evaluator.denoisers.num_tuning_images", num_tuning_images
         )
@@ -51,32 +56,40 @@ class DenoiserEvaluator:
         self.split = split
 
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
-        batch = loaded.data.eval_batch(self.split, self.n)
-        tuning = loaded.data.eval_batch("val", self.num_tuning_images)
-        scores = {}
+        scores, batches = {}, loaded.data.eval_batches(self.split, self.n)
         for name, method in self.methods.items():
-            strength = tune_strength(name, method, tuning)
+            strength = self.strengths.get(name) or self.tune(loaded, name, method)
             label = name if strength is None else f"{name} ({strength})"
-            scores[label] = score_restored(
-                batch, *denoise(label, method, batch.corrupted, strength)
+            scores[label] = score_batches(
+                batches,
+                lambda batch, label=label, method=method, s=strength: denoise_batch(
+                    label, method, batch, s
+                ),
             )
         scores = dict(sorted(scores.items(), key=lambda item: float(item[1]["psnr"].mean())))
-        start = time.perf_counter()
-        reconstruction = loaded.reconstruct(batch)
-        seconds = (time.perf_counter() - start) / len(reconstruction)
-        own = score_restored(batch, reconstruction, seconds)
-        scores = {"corrupted": image_metrics(batch.corrupted, batch.clean)} | scores
+        corrupted = score_batches(batches, lambda batch: (batch.corrupted, 0.0))
+        own = score_batches(batches, lambda batch: reconstruct(loaded, batch))
+        corrupted.pop("seconds_per_image")
+        scores = {"corrupted": corrupted} | scores
         for values in scores.values():
             values["run_gain"] = own["psnr"] - values["psnr"]
         scores[loaded.run.name] = own
         columns = {f"{name}/{key}": v for name in scores for key, v in scores[name].items()}
-        title = f"{loaded.run.name} and classical denoisers: {len(batch.index)} images of the "
+        count = len(own["psnr"])
+        title = f"{loaded.run.name} and classical denoisers: {count} images of the "
         return Evaluation(
             f"{title}{self.split} split of {loaded.data.images.title}",
             {name: summarize_scores(values) for name, values in scores.items()},
             note="run's gain: PSNR of the run minus that of the row, paired by image",
             per_image=columns,
         )
+
+    def tune(self, loaded: LoadedRun, name: str, method: Method) -> object:
+        """The strength that is best on validation images."""
+        if len(method.strengths) == 1:
+            return method.strengths[0]
+        tuning = list(loaded.data.eval_batches("val", self.num_tuning_images))
+        return tune_strength(name, method, tuning)
 
 
 def find_methods(names: tuple[str, ...] | list[str]) -> dict[str, Method]:
@@ -96,30 +109,83 @@ def find_methods(names: tuple[str, ...] | list[str]) -> dict[str, Method]:
 
 
 def denoise(
-    label: str, method: Method, corrupted: Tensor, strength: object, quiet: bool = False
+    label: str,
+    method: Method,
+    corrupted: Tensor,
+    strength: object,
+    quiet: bool = False,
+    missing: Tensor | None = None,
 ) -> tuple[Tensor, float]:
-    """Restored images (B, C, H, W), and the seconds that each took."""
+    """Restored images (B, C, H, W), and the seconds that each took; `missing` is (B, 1, H, W)."""
     restored, start = [], time.perf_counter()
     arrays = corrupted.permute(0, 2, 3, 1).double().numpy()
-    for image in track(arrays, label, transient=True, disable=quiet):
-        restored.append(np.clip(method.denoise(image, strength), 0, 1))
+    strengths = [strength] * len(arrays)
+    if method.takes_mask:
+        strengths = list(find_missing(label, missing)[:, 0].numpy())
+    pairs = list(zip(arrays, strengths, strict=True))
+    for image, one in track(pairs, label, transient=True, disable=quiet):
+        restored.append(np.clip(method.denoise(image, one), 0, 1))
     seconds = (time.perf_counter() - start) / len(restored)
     return torch.from_numpy(np.stack(restored)).permute(0, 3, 1, 2).float(), seconds
 
 
-def tune_strength(name: str, method: Method, batch: Batch) -> object:
-    """The strength of highest mean PSNR on a batch."""
+def denoise_batch(
+    label: str, method: Method, batch: Batch, strength: object
+) -> tuple[Tensor, float]:
+    """The same of a batch, which says what is missing."""
+    quiet = len(batch.index) == 1
+    return denoise(label, method, batch.corrupted, strength, quiet, batch.side)
+
+
+def find_missing(label: str, side: Tensor | None) -> Tensor:
+    """Which pixels are missing, bool (B, 1, H, W).
+
+    Raises:
+        UserError: the corruption is no mask.
+    """
+    if side is None or side.shape[2:] == (1, 1):
+        raise UserError(f"{label} restores what is missing of an image: take noise=mask")
+    return side > 0.5
+
+
+def tune_strength(name: str, method: Method, batches: list[Batch]) -> object:
+    """The strength of highest mean PSNR on some batches."""
     if len(method.strengths) == 1:
         return method.strengths[0]
-    steps = track(method.strengths, f"tuning {name}", transient=True)
-    restored = {s: denoise(name, method, batch.corrupted, s, quiet=True)[0] for s in steps}
-    return max(restored, key=lambda s: float(psnr(restored[s], batch.clean).mean()))
+    means = {}
+    for s in track(method.strengths, f"tuning {name}", transient=True):
+        restored = [denoise(name, method, b.corrupted, s, quiet=True)[0] for b in batches]
+        pairs = zip(restored, batches, strict=True)
+        means[s] = float(torch.cat([psnr(images, b.clean) for images, b in pairs]).mean())
+    return max(means, key=means.get)
 
 
-def score_restored(batch: Batch, images: Tensor, seconds: float) -> dict[str, Tensor]:
-    """The metrics of each image, (B,), and the seconds that it took."""
-    seconds = torch.full((len(images),), seconds)
-    return image_metrics(images, batch.clean) | {"seconds_per_image": seconds}
+def reconstruct(loaded: LoadedRun, batch: Batch) -> tuple[Tensor, float]:
+    """The run's images (B, C, H, W), and the seconds that each took."""
+    start = time.perf_counter()
+    images = loaded.reconstruct(batch)
+    return images, (time.perf_counter() - start) / len(images)
+
+
+def score_batches(
+    batches: Iterable[Batch], restore: Callable[[Batch], tuple[Tensor, float]]
+) -> dict[str, Tensor]:
+    """The metrics of each image, (N,), and the seconds that it took."""
+    parts = []
+    for batch in batches:
+        images, seconds = restore(batch)
+        values = image_metrics(images, batch.clean)
+        if batch.side is not None and batch.side.shape[2:] != (1, 1):
+            values["psnr_missing"] = psnr_within(images, batch.clean, batch.side)
+        parts.append(values | {"seconds_per_image": torch.full((len(images),), seconds)})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def psnr_within(images: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
+    """PSNR in dB of the pixels where a mask (B, 1, H, W) is 1, of each image, (B,)."""
+    error = ((images - clean).square() * mask).flatten(1).sum(1)
+    count = mask.flatten(1).sum(1) * images.shape[1]
+    return -10 * (error / count.clamp_min(1)).clamp_min(1e-10).log10()
 
 
 def summarize_scores(values: dict[str, Tensor]) -> dict[str, float]:

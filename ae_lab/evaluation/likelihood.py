@@ -84,7 +84,7 @@ def bound_log_likelihood(model, batch: Batch, samples: int) -> tuple[Tensor, Ten
 
 def log_weights(model, batch: Batch) -> Tensor:
     """log w of each of the bottleneck's codes for each image, (samples, B)."""
-    code, outputs, bypass = model.encode(batch.corrupted, batch.label, draw=True)
+    code, outputs, bypass = model.encode(batch.corrupted, batch.label, draw=True, side=batch.side)
     codes = code.reshape(-1, len(batch.index), *model.bottleneck.shape)
     parts = codes.split(max(1, NUM_DECODED // len(batch.index)))
     likelihood = model.objective.likelihood

@@ -7,12 +7,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ae_lab.core.images import tile_rows
-from ae_lab.data import Batch
 from ae_lab.evaluation.evaluator import Evaluation, summarize
 from ae_lab.inference.loaded_run import LoadedRun
 from ae_lab.training.metrics import ImageMetric, psnr
 
 NUM_SHOWN = 4  # images of each kind in the figure
+SHOWN_SIDE = 160  # pixels of images of different sizes
 
 
 class ReconstructionEvaluator:
@@ -29,17 +29,47 @@ class ReconstructionEvaluator:
 
     @torch.no_grad()
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
-        batch, metrics = loaded.data.eval_batch(self.split), loaded.model.metrics
-        reconstruction = loaded.reconstruct(batch)
-        rows, per_image = {}, {}
-        for name, images in (("corrupted", batch.corrupted), ("reconstruction", reconstruction)):
-            values = image_values(metrics, images, batch.clean)
-            rows[name] = summarize(values) | mean_values(metrics, images, batch.clean)
-            per_image |= {f"{name}/{metric}": column for metric, column in values.items()}
+        metrics, values = loaded.model.metrics, {}
+        shown: list[tuple[Tensor, ...]] = []
+        kinds = ("corrupted", "reconstruction")
+        others = {kind: other_metrics(metrics) for kind in kinds}
+        for batch in loaded.data.eval_batches(self.split):
+            images = dict(zip(kinds, (batch.corrupted, loaded.reconstruct(batch)), strict=True))
+            shown.append((batch.clean, *images.values()))
+            for kind, restored in images.items():
+                for name, column in image_values(metrics, restored, batch.clean).items():
+                    values.setdefault(kind, {}).setdefault(name, []).append(column)
+                update_in_chunks(others[kind], restored, batch.clean)
+        columns = {
+            kind: {name: torch.cat(parts) for name, parts in values.get(kind, {}).items()}
+            for kind in kinds
+        }
+        rows = {
+            kind: summarize(columns[kind])
+            | {name: float(metric.compute()) for name, metric in others[kind].items()}
+            for kind in kinds
+        }
         title = f"{loaded.run.name}: {self.split} split of {loaded.data.images.title}"
-        order = psnr(reconstruction, batch.clean).argsort(descending=True)
-        figures = {"extremes": draw_extremes(batch, reconstruction, order)}
-        return Evaluation(title, rows, per_image=per_image, figures=figures)
+        return Evaluation(
+            title,
+            rows,
+            per_image={f"{k}/{name}": c for k in kinds for name, c in columns[k].items()},
+            figures={"extremes": draw_extremes(*gather(shown))},
+        )
+
+
+def gather(shown: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Clean, corrupted and reconstructed images of all batches, (N, C, h, w) each: of images of
+    different sizes what fits into the smallest, from their middle."""
+    sides = [min(batch[0].shape[axis] for batch in shown) for axis in (2, 3)]
+    if len(shown) > 1:
+        sides = [min(side, SHOWN_SIDE) for side in sides]
+
+    def cut(images: Tensor) -> Tensor:
+        top, left = ((all_ - side) // 2 for all_, side in zip(images.shape[2:], sides, strict=True))
+        return images[..., top : top + sides[0], left : left + sides[1]]
+
+    return [torch.cat([cut(images) for images in kind]) for kind in zip(*shown, strict=True)]
 
 
 def image_values(metrics: Mapping[str, Metric], images: Tensor, clean: Tensor) -> dict[str, Tensor]:
@@ -51,25 +81,28 @@ def image_values(metrics: Mapping[str, Metric], images: Tensor, clean: Tensor) -
     }
 
 
-def mean_values(
+def other_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Fresh copies of the metrics that have no value for each image, and need images alone."""
+    return {
+        name: metric.clone()
+        for name, metric in metrics.items()
+        if not (isinstance(metric, ImageMetric) or getattr(metric, "requires", ()))
+    }
+
+
+def update_in_chunks(
     metrics: Mapping[str, Metric], images: Tensor, clean: Tensor, chunk: int = 500
-) -> dict[str, float]:
-    """The values over all images of the metrics that have none for each image."""
-    means = {}
-    for name, metric in metrics.items():
-        if not (isinstance(metric, ImageMetric) or getattr(metric, "requires", ())):
-            metric.reset()
-            for part in zip(images.split(chunk), clean.split(chunk), strict=True):
-                metric.update(*part)
-            means[name] = float(metric.compute())
-            metric.reset()
-    return means
+) -> None:
+    for metric in metrics.values():
+        for part in zip(images.split(chunk), clean.split(chunk), strict=True):
+            metric.update(*part)
 
 
-def draw_extremes(batch: Batch, reconstruction: Tensor, order: Tensor) -> Tensor:
-    """Clean, corrupted and reconstructed images, one row each: the first, the middle and the last
-    ones of an order."""
+def draw_extremes(clean: Tensor, corrupted: Tensor, reconstruction: Tensor) -> Tensor:
+    """Clean, corrupted and reconstructed images, one row each: those of highest, median and lowest
+    PSNR."""
+    order = psnr(reconstruction, clean).argsort(descending=True)
     middle = max(0, (len(order) - NUM_SHOWN) // 2)
     chosen = [order[:NUM_SHOWN], order[middle : middle + NUM_SHOWN], order[-NUM_SHOWN:]]
     index = torch.cat(chosen)
-    return tile_rows(*(images[index] for images in (batch.clean, batch.corrupted, reconstruction)))
+    return tile_rows(*(images[index] for images in (clean, corrupted, reconstruction)))

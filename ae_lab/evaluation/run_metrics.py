@@ -96,7 +96,7 @@ def classical_psnr(run: Run, methods: list[str], n: int = 100) -> float:
 
     def compute(data: ImageData) -> float:
         batch = data.eval_batch("test", n)
-        tuning = data.eval_batch("val", NUM_TUNING_IMAGES)
+        tuning = list(data.eval_batches("val", NUM_TUNING_IMAGES))
         scores = []
         for name in methods:
             method = check_choice("methods", name, METHODS)

@@ -1,8 +1,10 @@
-"""A finished run in use: load it, encode, decode, sample codes, draw latent figures.
+"""A finished run in use: load it, encode, decode, sample codes, draw latent figures, restore
+photographs.
 
 `loaded_run` is a run as a model again; `samplers`, `flow` and `autoregressive` are where
 random codes come from; `latent_figures` are what the command `generate` draws, `generation` writes
-them.
+them; `restoration` is the command `restore`, `tiling` puts images of any size through a network,
+`photo_files` reads and writes a person's files.
 """
 
 from ae_lab.inference.autoregressive import Autoregressive

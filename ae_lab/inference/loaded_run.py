@@ -18,6 +18,7 @@ from ae_lab.data.images import EvalLoader
 from ae_lab.data.module import load_data
 from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.samplers import Normal, Prior, Sampler
+from ae_lab.inference.tiling import TiledModel, restore_tensor
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.conditioning import check_labels, label_settings
 from ae_lab.models.interfaces import AutoencoderOutput
@@ -53,7 +54,14 @@ class LoadedRun:
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch, chunk: int = 64) -> Tensor:
-        """The reconstructions of a batch of any size, (B, C, H, W)."""
+        """The reconstructions of a batch of any size, (B, C, H, W).
+
+        Images of another size than in training go one by one, large ones in tiles.
+        """
+        if tuple(batch.clean.shape[1:]) != self.model.shape:
+            tiled = TiledModel(self.model)
+            images = (batch.part(slice(i, i + 1)) for i in range(len(batch.index)))
+            return torch.cat([restore_tensor(tiled, one.corrupted, one.side) for one in images])
         starts = range(0, len(batch.index), chunk)
         parts = (batch.part(slice(start, start + chunk)) for start in starts)
         return torch.cat([self.model(part).reconstruction for part in parts])
@@ -196,14 +204,28 @@ def load_run(
     """
     check_done(run)
     config = replace_data(run.config, data, noise)
-    built = ["model", *(["data"] if data is None else []), *(["noise"] if noise is None else [])]
-    check_built(run, *built)
-    module, model = load_data(config), instantiate(run.config.model)
+    built = [*(["data"] if data is None else []), *(["noise"] if noise is None else [])]
+    check_built(run, "model", *built)
+    module, model = load_data(config), load_model(run)
     if data is None:
         check_data(run, module)
     else:
         check_shapes(run, module, model)
         check_labels(model, module.images)
+    return LoadedRun(run, model, module, config)
+
+
+def load_model(run: Run) -> Autoencoder:
+    """The best model of a finished run, in evaluation mode, without its data.
+
+    Raises:
+        UserError: the run is not done, or its configuration is damaged or builds what is not
+            trusted.
+        RunFailed: its checkpoint is damaged or missing.
+    """
+    check_done(run)
+    check_built(run, "model")
+    model = instantiate(run.config.model)
     try:
         model.load_state_dict(run.best_weights())
     except RuntimeError as error:
@@ -211,7 +233,7 @@ def load_run(
             f"{run.best} is not of the model in {run.path / '.hydra/config.yaml'}: put the files "
             "of one run together, or train it again with force=true"
         ) from error
-    return LoadedRun(run, model.eval(), module, config)
+    return model.eval()
 
 
 def check_built(run: Run, *parts: str) -> None:
@@ -251,6 +273,8 @@ def check_shapes(run: Run, data: ImageData, model: Autoencoder) -> None:
     Raises:
         UserError: they are not.
     """
+    if model.stride is not None and data.shape[0] == model.shape[0] and not label_settings(model):
+        return  # images of any size
     for key in ("shape", "classes") if label_settings(model) else ("shape",):
         trained, given = run.config.data[key], getattr(data, key)
         if given != trained:

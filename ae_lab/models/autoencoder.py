@@ -1,7 +1,7 @@
 """The LightningModule that every family shares: encoder → bottleneck → decoder → output map."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import isfinite, prod
 
 import pytorch_lightning as pl
 import torch
@@ -30,11 +30,12 @@ RENAMED_WEIGHTS = {
 class Autoencoder(pl.LightningModule):
     """An autoencoder made of parts; `conf/model/` names families of them.
 
-    f, s = encoder([x̃; y]),  z = bottleneck(f, y)
+    f, s = encoder([x̃; c; y]),  z = bottleneck(f, y)
     reconstruction = output(decoder([z; y], s), x̃)
 
     where x̃ is the corrupted image, y the label, which goes to the decoder if `conditional` and to
-    the encoder if `condition_encoder`, and s what some encoders provide past the code. Parts come
+    the encoder if `condition_encoder`, c what is known of the corruption, a mask or a level, which
+    goes to the encoder if `side`, and s what some encoders provide past the code. Parts come
     as functions of what only their neighbours know; `interfaces` says which. `optimizer` is a
     function of the parameters, `scheduler` of the optimiser and the number of steps.
 
@@ -67,13 +68,16 @@ class Autoencoder(pl.LightningModule):
         default_output: str = "sigmoid",
         conditional: bool = False,
         condition_encoder: bool = False,
+        side: bool = False,
         seed: int = 0,
     ):
         super().__init__()
         torch.manual_seed(derive(seed, "weights"))
         self.seed, self.conditional, self.condition_encoder = seed, conditional, condition_encoder
+        self.side, self.shape, self.classes = side, tuple(shape), classes
         channels, *size = shape
-        self.input_shape = (channels + classes * condition_encoder, *size)  # of the encoder's
+        # Of what the encoder gets.
+        self.input_shape = (channels + side + classes * condition_encoder, *size)
         self.encoder = encoder(self.input_shape)
         self.bottleneck = bottleneck(self.encoder.features, classes)
         for part in self.bottleneck.modules():
@@ -136,20 +140,36 @@ class Autoencoder(pl.LightningModule):
             )
 
     def encode(
-        self, corrupted: Tensor, label: Tensor, draw: bool = False
+        self, corrupted: Tensor, label: Tensor, draw: bool = False, side: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor], tuple]:
-        """The code, the bottleneck's outputs, and what bypasses the code."""
+        """The code, the bottleneck's outputs, and what bypasses the code.
+
+        Without a side the image is taken to be as it was: its side is 0 everywhere.
+        """
+        if self.side:
+            corrupted = layers.join_side(corrupted, side)
         if self.condition_encoder:
             corrupted = layers.join_label(corrupted, label)
         features, bypass = self.encoder(corrupted)
         return *self.bottleneck(features, label, draw), bypass
 
-    def decode(self, code: Tensor, label: Tensor, bypass: Sequence[Tensor] = ()) -> Tensor:
-        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels."""
+    def decode(
+        self,
+        code: Tensor,
+        label: Tensor,
+        bypass: Sequence[Tensor] = (),
+        size: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Code (..., B, n) → the decoder's raw values (..., B, C, H, W), not yet pixels.
+
+        `size` is the height and width of the image, that of training images unless given.
+        """
         if several := code.shape[: -len(self.bottleneck.shape) - 1]:
             label = label.expand(*several, *label.shape).flatten(0, -2)
             return self.decode(code.flatten(0, 1), label).unflatten(0, (*several, -1))
-        return self.decoder(layers.join_label(code, label) if self.conditional else code, bypass)
+        height, width = size or self.shape[1:]
+        raw = self.decoder(layers.join_label(code, label) if self.conditional else code, bypass)
+        return raw[..., :height, :width]
 
     def decode_images(self, code: Tensor, label: Tensor) -> Tensor:
         """The images (B, C, H, W) that codes alone make."""
@@ -158,17 +178,17 @@ class Autoencoder(pl.LightningModule):
     def forward(self, batch: Batch, draw: bool | None = None) -> AutoencoderOutput:
         """One pass. A stochastic bottleneck draws its code if `draw`; by default, in training."""
         draw = self.training if draw is None else draw
-        return self.decode_batch(batch, *self.encode(batch.corrupted, batch.label, draw))
+        encoded = self.encode(batch.corrupted, batch.label, draw, batch.side)
+        return self.decode_batch(batch, *encoded)
 
     def decode_batch(
         self, batch: Batch, code: Tensor, outputs: dict[str, Tensor], bypass: tuple
     ) -> AutoencoderOutput:
         """The rest of a pass, from what `encode` returns."""
-        raw = self.decode(code, batch.label, bypass)
+        raw = self.decode(code, batch.label, bypass, batch.corrupted.shape[2:])
         pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
-        return AutoencoderOutput(
-            batch.clean, batch.corrupted, batch.label, code, raw, pixels, outputs, bypass
-        )
+        known = (batch.clean, batch.corrupted, batch.label)
+        return AutoencoderOutput(*known, code, raw, pixels, outputs, bypass, batch.side)
 
     @property
     def can_generate(self) -> bool:
@@ -179,6 +199,17 @@ class Autoencoder(pl.LightningModule):
     def decodes_code_alone(self) -> bool:
         """Whether the code, a vector or maps, is all that an image is made of."""
         return not self.decoder.requires and self.output is not layers.residual
+
+    @property
+    def num_code_values(self) -> int:
+        """How many values the code of an image has."""
+        return prod(self.bottleneck.shape)
+
+    @property
+    def stride(self) -> int | None:
+        """The encoder's, if the code is maps: pixels from one place of them to the next. Images may
+        then have any size. None where they must have the size of those of the training."""
+        return getattr(self.encoder, "stride", None) if len(self.bottleneck.shape) == 3 else None
 
     @property
     def monitor(self) -> str:

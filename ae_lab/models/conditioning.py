@@ -1,6 +1,7 @@
-"""Where labels enter a model, and data that have none."""
+"""Where labels and what is known of a corruption enter a model, and data that have none."""
 
 from ae_lab.core.errors import UserError
+from ae_lab.data.corruptions import Corruption
 from ae_lab.data.images import ImageSet
 from ae_lab.models.autoencoder import Autoencoder
 
@@ -28,4 +29,17 @@ def check_labels(model: Autoencoder, images: ImageSet) -> None:
         raise UserError(
             f"{images.title} has no labels for {' and '.join(settings)}: with data=folder set "
             "data.source.labels=folders (its sub-folders are the classes), else choose data=mnist"
+        )
+
+
+def check_side(model: Autoencoder, noise: Corruption) -> None:
+    """Check that a corruption tells something where a model is to know of it.
+
+    Raises:
+        UserError: it does not.
+    """
+    if model.side and not noise.tells:
+        raise UserError(
+            f"model.side=true tells the network what is known of the corruption, and "
+            f"{type(noise).__name__} tells nothing: choose another, as noise=mask, or leave it out"
         )

@@ -17,6 +17,10 @@ class Encoder(Protocol):
 
     `provides` names what it hands to the decoder past the code: `skips` (maps of each size) or
     `indices` (places of the maxima of each pooling). Most encoders provide nothing.
+
+    One that takes images of any size may have a `stride`: how many pixels lie between one place of
+    its maps and the next. It pads them, at the end, to a multiple of that. `sees_all` then says
+    whether each place depends on all of the image, as with attention.
     """
 
     features: tuple[int, ...]  # shape of what it returns, without the batch
@@ -58,7 +62,10 @@ class Decoder(Protocol):
     requires: frozenset[str]
 
     def __call__(self, code: Tensor, bypass: Sequence[Tensor]) -> Tensor:
-        """Code (B, ...) → raw values (B, C, H, W), which an output map turns into pixels."""
+        """Code (B, ...) → raw values (B, C, H, W), which an output map turns into pixels.
+
+        They may have more rows and columns than the image, at the end: the model leaves these out.
+        """
 
 
 @dataclass(slots=True)
@@ -74,6 +81,7 @@ class AutoencoderOutput:
     reconstruction: Tensor  # (B, C, H, W), pixels, of the dtype of clean
     bottleneck: dict[str, Tensor] = field(default_factory=dict)  # its `outputs`
     bypass: tuple[Tensor, ...] = ()  # (B, ...) each, what reaches the decoder past the code
+    side: Tensor | None = None  # (B, 1, H, W) or (B, 1, 1, 1), what is known of the corruption
 
     @property
     def num_decoder_inputs(self) -> int:

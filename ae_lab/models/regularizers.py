@@ -122,9 +122,9 @@ def unit_vectors(code: Tensor) -> Tensor:
 
 def pull_back(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
     """Jᵀv of the encoder for each direction v of the code (n, B, *code), (n, B, C, H, W)."""
-    label = output.label.clone()
+    label, side = output.label.clone(), output.side
     _, product = torch.func.vjp(
-        lambda x: model.encode(x, label)[0].float(), output.corrupted.float().clone()
+        lambda x: model.encode(x, label, side=side)[0].float(), output.corrupted.float().clone()
     )
     return torch.func.vmap(lambda v: product(v)[0])(directions)
 

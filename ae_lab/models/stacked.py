@@ -57,6 +57,10 @@ class StackedAutoencoder(Autoencoder):
         super().check_parts()
         if not all(hasattr(part, "blocks") for part in (self.encoder, self.decoder)):
             raise UserError("this model trains dense layers one by one: take body=mlp")
+        if self.side:
+            raise UserError(
+                "layers that learn alone are told of no corruption: leave out side=true"
+            )
         if self.encoder.widths != self.decoder.widths:
             raise UserError(
                 f"the encoder has layers of {self.encoder.widths} units, the decoder of "
@@ -122,7 +126,8 @@ class StackedAutoencoder(Autoencoder):
             corrupted = self.encode_below(layer, batch.corrupted, batch.label)
         rng = generator(self.seed, "layer", self.steps, self.global_rank, device=self.device)
         images = corrupted if layer == 0 else corrupted[:, None, None]  # (B, 1, 1, units)
-        corrupted = self.corruption.corrupt(images, rng).view_as(corrupted)
+        changed, _ = self.corruption.corrupt(images, rng)
+        corrupted = changed.view_as(corrupted)
         code = self.encode_layer(layer, corrupted, batch.label)
         restored = self.decoders[layer](code)
         if layer == 0:

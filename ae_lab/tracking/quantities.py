@@ -38,6 +38,7 @@ QUANTITIES = {
     "mse": Quantity("MSE", "per pixel", ".4f", False, "MSE"),
     "psnr": Quantity("PSNR", "dB", ".2f", True, "PSNR dB"),
     "ssim": Quantity("SSIM", "", ".3f", True),
+    "psnr_missing": Quantity("PSNR of what was missing", "dB", ".2f", True, "missing PSNR dB"),
     "loss": Quantity("loss per image", "", ".4g", False, "loss"),
     "kl": Quantity("KL divergence", "nats", ".2f"),
     "kl_top": Quantity("KL divergence of the top level", "nats", ".2f"),
@@ -101,6 +102,9 @@ QUANTITIES = {
     "informativeness": Quantity("DCI informativeness", "", ".3f", True, "informativeness"),
     "sap": Quantity("separated attribute predictability", "", ".3f", True, "SAP"),
     "factor_vae": Quantity("FactorVAE score", "", ".3f", True, "FactorVAE"),
+    "auroc": Quantity("area under the ROC curve", "", ".3f", True, "AUROC"),
+    "pca_auroc": Quantity("PCA's area under the ROC curve", "", ".3f", True, "PCA's AUROC"),
+    "average_precision": Quantity("average precision", "", ".3f", True),
     "trustworthiness": Quantity("trustworthiness", "", ".4f", True),
 }
 

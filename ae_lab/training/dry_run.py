@@ -41,7 +41,7 @@ def check_model(config: DictConfig) -> None:
             return
         check_size(sum(p.numel() for p in model.parameters()))
         images, labels = torch.rand(2, *config.data.shape), torch.zeros(2, config.data.classes)
-        batch = Batch(images, images, labels, torch.arange(2))
+        batch = Batch(images, images, labels, torch.arange(2), images[:, :1])
         try:
             model.compute_losses(batch)
         except Exception as error:

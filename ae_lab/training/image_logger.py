@@ -38,7 +38,8 @@ class ImageLogger(Callback):
             return
         with full_precision(module.device):
             images = self.image_rows(module, batch)
-            divergence = module.encode(batch.corrupted, batch.label)[1].get("kl")
+            encoded = module.encode(batch.corrupted, batch.label, side=batch.side)
+            divergence = encoded[1].get("kl")
         step = module.num_updates - 1  # as scalars are: those of the next update are yet to come
         for logger in trainer.loggers:
             if divergence is not None and isinstance(logger, TensorBoardLogger):
@@ -59,7 +60,7 @@ class ImageLogger(Callback):
             codes = module.bottleneck.sample(label, generator(module.seed, "samples"))
             rows["random codes"] = module.decode_images(codes, label).split(GRID_SIDE)
         if module.bottleneck.shape == (2,):
-            trained = module.encode(batch.corrupted, batch.label)[0]
+            trained = module.encode(batch.corrupted, batch.label, side=batch.side)[0]
             codes = latent_grid(trained, GRID_SIDE, GRID_SIDE).flatten(0, 1)
             label = batch.label[:1].expand(len(codes), -1)
             rows["latent grid"] = module.decode_images(codes, label).split(GRID_SIDE)
@@ -69,7 +70,7 @@ class ImageLogger(Callback):
         count = sum(map(len, self.codes))
         if count < NUM_EMBEDDED and trainer.is_global_zero:
             with full_precision(module.device):
-                code, *_ = module.encode(batch.corrupted, batch.label)
+                code, *_ = module.encode(batch.corrupted, batch.label, side=batch.side)
             if code.ndim > 2:  # maps: tens of thousands of values an image, as text
                 return
             self.codes.append(code[: NUM_EMBEDDED - count].cpu())

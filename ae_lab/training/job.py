@@ -19,7 +19,7 @@ from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_c
 from ae_lab.data import ImageData, ImageSet
 from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
-from ae_lab.models.conditioning import check_labels
+from ae_lab.models.conditioning import check_labels, check_side
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
 from ae_lab.tracking.run import Run
@@ -83,9 +83,11 @@ def train(config: DictConfig) -> Run:
     refuse_several_devices_in_sweep(config.trainer.devices)
     check_model(config)
     data = load_data(config)
+    data.images.train.check_one_size()
     check_interval(config, len(data.images.train))
     model = instantiate(config.model)
     check_labels(model, data.images)
+    check_side(model, data.noise)
     if config.init_from is not None:
         load_weights(model, parent)
     run, record = find_run(config, data.images, model, parent)

@@ -1,4 +1,4 @@
-"""Noise: additive, impulse, multiplicative, and several at random."""
+"""Noise: additive, impulse, multiplicative, of photons, and several at random."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,9 @@ import torch
 from torch import Generator, Tensor
 
 from ae_lab.core.errors import UserError, check_float
-from ae_lab.data.corruptions.corruption import Corruption, Level
+from ae_lab.data.corruptions.corruption import Corruption, Level, level_side
+
+LEAST_PEAK = 0.01  # photons
 
 
 def normal_like(x: Tensor, generator: Generator) -> Tensor:
@@ -24,10 +26,12 @@ class GaussianNoise(Corruption):
         UserError: σ is negative or not finite.
 
     >>> x = torch.full((1, 1, 64, 64), 0.5)
-    >>> corrupted = GaussianNoise(sigma=0.1)(x, torch.Generator().manual_seed(0))
-    >>> round(float((corrupted - x).std()), 1)
-    0.1
+    >>> corrupted, side = GaussianNoise(sigma=0.1)(x, torch.Generator().manual_seed(0))
+    >>> round(float((corrupted - x).std()), 1), round(float(side), 1)
+    (0.1, 0.1)
     """
+
+    tells = True  # σ
 
     def __init__(self, sigma: float | Sequence[float], clip: bool = True):
         super().__init__(clip)
@@ -35,7 +39,7 @@ class GaussianNoise(Corruption):
 
     def corrupt(self, x, generator):
         sigma = self.sigma.draw(x, generator)
-        return normal_like(x, generator).mul_(sigma).add_(x)
+        return normal_like(x, generator).mul_(sigma).add_(x), level_side(x, sigma)
 
 
 class SaltPepperNoise(Corruption):
@@ -51,10 +55,12 @@ class SaltPepperNoise(Corruption):
         UserError: amount or ratio is outside [0, 1].
 
     >>> x = torch.full((1, 1, 100, 100), 0.5)
-    >>> corrupted = SaltPepperNoise(amount=0.2)(x, torch.Generator().manual_seed(0))
+    >>> corrupted, side = SaltPepperNoise(amount=0.2)(x, torch.Generator().manual_seed(0))
     >>> round(float((corrupted != x).float().mean()), 1)
     0.2
     """
+
+    tells = True  # the amount
 
     def __init__(
         self,
@@ -75,7 +81,7 @@ class SaltPepperNoise(Corruption):
             (x.shape[0], channels, *x.shape[2:]), generator=generator, device=x.device
         ).expand_as(x)
         salt = (u < amount * self.ratio).to(x.dtype)
-        return torch.where(u < amount, salt, x)
+        return torch.where(u < amount, salt, x), level_side(x, amount)
 
 
 class SpeckleNoise(Corruption):
@@ -88,10 +94,12 @@ class SpeckleNoise(Corruption):
     Raises:
         UserError: σ is negative or not finite.
 
-    >>> corrupted = SpeckleNoise(sigma=0.4)(torch.zeros(1, 1, 8, 8), torch.Generator())
+    >>> corrupted, side = SpeckleNoise(sigma=0.4)(torch.zeros(1, 1, 8, 8), torch.Generator())
     >>> float(corrupted.abs().max())
     0.0
     """
+
+    tells = True  # σ
 
     def __init__(self, sigma: float | Sequence[float], clip: bool = True):
         super().__init__(clip)
@@ -99,20 +107,51 @@ class SpeckleNoise(Corruption):
 
     def corrupt(self, x, generator):
         sigma = self.sigma.draw(x, generator)
-        return normal_like(x, generator).mul_(sigma).mul_(x).add_(x)
+        return normal_like(x, generator).mul_(sigma).mul_(x).add_(x), level_side(x, sigma)
+
+
+class PoissonNoise(Corruption):
+    r"""Shot noise: each pixel counts photons, of which a white one receives `peak` on average.
+
+    corrupted = n / peak,  n ~ Poisson(peak·x) for every pixel and channel: its mean is x, its
+    variance x / peak. The side is 1/√peak, the deviation at white.
+
+    Source: Hasinoff, "Photon, Poisson noise", in Computer Vision: A Reference Guide, 2014.
+
+    Raises:
+        UserError: the peak is not above 0.
+
+    >>> x = torch.full((1, 1, 64, 64), 0.5)
+    >>> corrupted, side = PoissonNoise(peak=50)(x, torch.Generator().manual_seed(0))
+    >>> round(float((corrupted - x).std()), 1)
+    0.1
+    """
+
+    tells = True
+
+    def __init__(self, peak: float | Sequence[float], clip: bool = True):
+        super().__init__(clip)
+        self.peak = Level("noise.peak", peak, low=LEAST_PEAK)
+
+    def corrupt(self, x, generator):
+        peak = self.peak.draw(x, generator)
+        counts = torch.poisson(x.clamp_min(0) * peak, generator=generator)
+        return counts / peak, level_side(x, peak).rsqrt()
 
 
 class MixedNoise(Corruption):
-    r"""One of several noises, each as likely, drawn for each image.
+    r"""One of several corruptions, each as likely, drawn for each image.
 
     corrupted = kinds[k](x),  k ~ U{1 ... K}
+
+    The side is that of the kind drawn, 0 of one that tells nothing; which kind it is is not told.
 
     Raises:
         UserError: there is none to choose from.
 
     >>> both = MixedNoise({"weak": GaussianNoise(0.01), "strong": GaussianNoise(0.3)})
     >>> x = torch.full((100, 1, 8, 8), 0.5)
-    >>> corrupted = both(x, torch.Generator().manual_seed(0))
+    >>> corrupted, _ = both(x, torch.Generator().manual_seed(0))
     >>> bool(0.3 < ((corrupted - x).flatten(1).std(1) < 0.1).float().mean() < 0.7)
     True
     """
@@ -122,11 +161,14 @@ class MixedNoise(Corruption):
         if not kinds:
             raise UserError("noise=mixed has no kinds: name some under noise.kinds")
         self.kinds = list(kinds.values())
+        self.tells = any(kind.tells for kind in self.kinds)
 
     def corrupt(self, x, generator):
         chosen = torch.randint(len(self.kinds), (len(x),), generator=generator, device=x.device)
-        corrupted = x
+        corrupted, side = x, level_side(x, 0.0)
         for number, kind in enumerate(self.kinds):
-            one = kind.corrupt(x, generator)
-            corrupted = torch.where((chosen == number)[:, None, None, None], one, corrupted)
-        return corrupted
+            is_chosen = (chosen == number)[:, None, None, None]
+            one, told = kind.corrupt(x, generator)
+            corrupted = torch.where(is_chosen, one, corrupted)
+            side = side if told is None else torch.where(is_chosen, told, side)
+        return corrupted, side

@@ -4,7 +4,7 @@
 
 A cache is a folder named by a digest of its source files and settings:
 
-    images.u8      uint8 (N, C, H, W), split after split
+    images.u8      uint8 (N, C, H, W), split after split; the patches of a file are neighbours
     labels.u8      uint8 (N, K)
     names.txt      the files' names, a JSON string a line
     about.json     shapes, splits, fingerprint
@@ -86,7 +86,15 @@ def fingerprint(folder: Path, about: dict) -> str:
     return digest.hexdigest()
 
 
-def fill_cache(folder: Path, what: str, root: Path, plan: Plan, size: int, gray: bool) -> dict:
+def fill_cache(
+    folder: Path,
+    what: str,
+    root: Path,
+    plan: Plan,
+    size: int,
+    gray: bool,
+    num_patches: int | None = None,
+) -> dict:
     """Fill a folder with the images of a plan, going on with what is there: files left out.
 
     Raises:
@@ -94,13 +102,15 @@ def fill_cache(folder: Path, what: str, root: Path, plan: Plan, size: int, gray:
     """
     files, shape = plan.in_order, [1 if gray else 3, size, size]
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder, int(np.prod(shape)))
+    rows = num_patches or 1  # of a file
+    journal = Journal(folder, rows * int(np.prod(shape)))
     start = len(journal.whys)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     title = TextColumn("{task.description}", markup=False)
     with Progress(title, *columns, transient=True, console=plain_console()) as progress:
         bar = progress.add_task(f"preparing {what}", total=len(files), completed=start)
-        for count in journal.append(in_order([root / name for name in files[start:]], size, gray)):
+        paths = [root / name for name in files[start:]]
+        for count in journal.append(in_order(paths, size, gray, num_patches)):
             progress.advance(bar, count)
 
     whys = dict(zip(files, journal.whys, strict=True))
@@ -108,7 +118,7 @@ def fill_cache(folder: Path, what: str, root: Path, plan: Plan, size: int, gray:
     listings = plan.split([name for name in files if whys[name] is None])
     check_splits(what, plan, listings, left_out)
     put_in_order(folder, [name for name in files if whys[name] is None], listings)
-    write_summary(folder, shape, listings)
+    write_summary(folder, shape, listings, rows)
     return left_out
 
 
@@ -147,11 +157,11 @@ def put_in_order(folder: Path, files: list[str], listings: Listings) -> None:
     ordered.replace(images)
 
 
-def write_summary(folder: Path, shape: list[int], listings: Listings) -> None:
-    """Write labels, names and what the cache says of itself."""
-    labels = np.concatenate([listing.labels for listing in listings.values()])
+def write_summary(folder: Path, shape: list[int], listings: Listings, rows: int) -> None:
+    """Write labels, names and what the cache says of itself; each file has so many rows."""
+    labels = np.concatenate([listing.labels for listing in listings.values()]).repeat(rows, 0)
     names = [json.dumps(name) for listing in listings.values() for name in listing.files]
-    splits = {split: len(listing.files) for split, listing in listings.items()}
+    splits = {split: rows * len(listing.files) for split, listing in listings.items()}
     about = {"shape": shape, "classes": labels.shape[1], "splits": splits}
     (folder / "labels.u8").write_bytes(labels.tobytes())
     (folder / "names.txt").write_text("\n".join(names) + "\n")
@@ -197,10 +207,12 @@ def prepare(
     planned: Callable[[], Plan],
     size: int,
     gray: bool = False,
+    num_patches: int | None = None,
 ) -> Prepared:
     """The cache named by `key`, made if it is not there yet, by one process at a time.
 
-    `planned` tells the files under `root`; it is called only if there is something to make.
+    `planned` tells the files under `root`; it is called only if there is something to make. Of each
+    file there is its central square, or `num_patches`.
 
     Raises:
         UserError: the cache cannot be written or is damaged, or `planned` raises it.
@@ -216,7 +228,7 @@ def prepare(
             if not folder.is_dir():
                 start = time.monotonic()
                 plan = planned()
-                left_out = fill_cache(beside, what, root, plan, size, gray)
+                left_out = fill_cache(beside, what, root, plan, size, gray, num_patches)
                 write_json(beside / "report.json", {"left out": left_out, "noticed": plan.notes})
                 (beside / "journal").unlink(missing_ok=True)
                 beside.rename(folder)

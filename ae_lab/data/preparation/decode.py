@@ -1,4 +1,4 @@
-"""Image files → squares of uint8 pixels, on all cores.
+"""Image files → squares of uint8 pixels, one an image or several patches, on all cores.
 
 Threads, since Pillow lets go of the interpreter's lock while it works. On two cores processes are
 up to 30 % faster, but each would first import the program again, and COCO takes minutes either way.
@@ -21,6 +21,8 @@ GAP = 3.0  # Pillow's `reducing_gap`: cheap shrinking before the Lanczos filter,
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel, gray
 UNREADABLE = "cannot be read"  # how the reason begins for files that may be readable another time
 CHUNK = 16  # images a task
+SCALES = (1.0, 0.75, 0.5)  # at which patches are cut
+STEPS = (0.7548776662466927, 0.5698402909980532)  # from one patch to the next; see `cut_patches`
 WINDOW = 4  # tasks under way or waiting to be taken, for each core
 
 
@@ -28,8 +30,11 @@ class Undecodable(Exception):
     """The file holds no image that can be used; the message says why."""
 
 
-def decode(path: Path | str, size: int, gray: bool = False) -> np.ndarray:
-    """The image's central square, as large as fits, at `size` pixels a side: uint8 (C, H, W).
+def decode(
+    path: Path | str, size: int | None, gray: bool = False, num_patches: int | None = None
+) -> np.ndarray:
+    """The image's central square, as large as fits, at `size` pixels a side: uint8 (C, H, W); all
+    of it as it is if `size` is None. Or so many patches, as `cut_patches` has them: (P, C, H, W).
 
     C is 1 if `gray`, else 3 (RGB). The image is turned upright as its EXIF tag asks, palettes, CMYK
     and 16 bits a channel are converted, what is transparent lies on white. The filter is Lanczos.
@@ -40,7 +45,13 @@ def decode(path: Path | str, size: int, gray: bool = False) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            square = _square(image, size, "L" if gray else "RGB")
+            mode = "L" if gray else "RGB"
+            if size is None:
+                pictures = [_upright(image, mode)]
+            elif num_patches is None:
+                pictures = [_square(image, size, mode)]
+            else:
+                pictures = cut_patches(_upright(image, mode), size, num_patches)
     except Undecodable:
         raise
     except Image.DecompressionBombError as error:
@@ -50,8 +61,47 @@ def decode(path: Path | str, size: int, gray: bool = False) -> np.ndarray:
             raise Undecodable(f"{UNREADABLE}: {error.strerror}") from error
         why = f"{type(error).__name__}: {error}".replace(str(path), Path(path).name)
         raise Undecodable(why) from error
-    pixels = np.asarray(square)
-    return pixels[None] if gray else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    pixels = pixels[:, None] if gray else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return pixels[0] if num_patches is None else pixels
+
+
+def cut_patches(image: Image.Image, size: int, count: int) -> list[Image.Image]:
+    """Squares of `size` pixels: of the image as it is, and of smaller ones, in turn.
+
+    Their places are a sequence that covers any rectangle evenly however many there are, and needs
+    no random numbers: (½ + k·STEPS) mod 1. Source: Niederreiter, Bull. Amer. Math. Soc. 84 (1978)
+    957; the steps are Roberts's, "The unreasonable effectiveness of quasirandom sequences", 2018.
+
+    Raises:
+        Undecodable: the image is smaller than a patch.
+    """
+    if min(image.size) < size:
+        raise Undecodable(f"{image.width}×{image.height} pixels, smaller than patches of {size}")
+    sizes = [tuple(round(scale * side) for side in image.size) for scale in SCALES]
+    images = [
+        image.resize(one, Image.Resampling.LANCZOS, reducing_gap=GAP)
+        for one in sizes
+        if min(one) >= size
+    ]
+    patches = []
+    for k in range(count):
+        scaled = images[k % len(images)]
+        left, top = (
+            int((0.5 + k * step) % 1 * (side - size + 1))
+            for step, side in zip(STEPS, scaled.size, strict=True)
+        )
+        patches.append(scaled.crop((left, top, left + size, top + size)))
+    return patches
+
+
+def _upright(image: Image.Image, mode: str) -> Image.Image:
+    """The whole image, of a mode."""
+    if image.width * image.height > MOST_PIXELS:
+        raise Undecodable(_giant())
+    image.load()
+    turned = ImageOps.exif_transpose(image)
+    return convert(turned, mode)
 
 
 def _giant() -> str:
@@ -101,25 +151,30 @@ def count_cores() -> int:
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
-def decode_chunk(paths: list[Path], size: int, gray: bool) -> list[np.ndarray | str]:
-    """Each file's pixels (C, H, W), or why there are none."""
+def decode_chunk(
+    paths: list[Path], size: int, gray: bool, num_patches: int | None = None
+) -> list[np.ndarray | str]:
+    """Each file's pixels, as `decode` has them, or why there are none."""
     images: list[np.ndarray | str] = []
     for path in paths:
         try:
-            images.append(decode(path, size, gray))
+            images.append(decode(path, size, gray, num_patches))
         except Undecodable as error:
             images.append(str(error))
     return images
 
 
-def in_order(paths: list[Path], size: int, gray: bool) -> Iterator[list[np.ndarray | str]]:
+def in_order(
+    paths: list[Path], size: int, gray: bool, num_patches: int | None = None
+) -> Iterator[list[np.ndarray | str]]:
     """`decode_chunk` over all files, on all cores, never far ahead of what has been taken."""
     pool, waiting = ThreadPoolExecutor(count_cores(), "decode"), deque()
     with warnings.catch_warnings():  # here, not in the threads: filters are those of the process
         warnings.simplefilter("ignore")
         try:
             for start in range(0, len(paths), CHUNK):
-                waiting.append(pool.submit(decode_chunk, paths[start : start + CHUNK], size, gray))
+                chunk = paths[start : start + CHUNK]
+                waiting.append(pool.submit(decode_chunk, chunk, size, gray, num_patches))
                 if len(waiting) > WINDOW * count_cores():
                     yield waiting.popleft().result()
             while waiting:

@@ -23,6 +23,7 @@ from ae_lab.data.sources.coco_files import (
     annotation_file,
     find_or_download,
 )
+from ae_lab.data.sources.folder import count_patches, describe_images
 from ae_lab.data.sources.mnist import SPLIT_SEED
 from ae_lab.data.sources.photos import embedded_photos
 
@@ -93,7 +94,13 @@ def find_coco(folder: Path, download: bool) -> None:
 
 @remembered
 def coco(
-    folder: str, cache: str, size: int, gray: bool = False, download: bool = False
+    folder: str,
+    cache: str,
+    size: int,
+    gray: bool = False,
+    download: bool = False,
+    crop: str = "square",
+    num_patches: int = 16,
 ) -> ImageSet:
     """COCO 2017 as squares of `size` pixels, labelled with its 80 categories, multi-hot.
 
@@ -101,13 +108,17 @@ def coco(
     and `annotations/instances_{train,val}2017.json`, once; what is made of it is kept in `cache`.
     Labels are in the order of the official category ids; a crowd counts as a box, images without
     boxes have no label. A fixed 5 % of train2017 is for validation, val2017 is the test set. An
-    export of Roboflow's in place of COCO keeps its own splits and categories.
+    export of Roboflow's in place of COCO keeps its own splits and categories. `crop` says what of a
+    photograph is taken, as in `image_folder`.
 
     Raises:
         UserError: files are missing and cannot be had, or the annotations are not COCO's.
     """
+    patches = count_patches(crop, num_patches)
+    if crop == "none":
+        raise UserError("crop=none is for data=folder, as data.source.path=coco/val2017")
     if export := find_export(Path(folder).expanduser()):
-        return read_export(export, Path(cache).expanduser(), size, gray)
+        return read_export(export, Path(cache).expanduser(), size, gray, patches)
     base = Path(folder).expanduser() / "coco"
     find_or_download(base, download)
     scans = {name: scan(base / name) for name in (*FOLDERS, "annotations")}
@@ -116,8 +127,9 @@ def coco(
     read = {f"{part}/{name}": files[part][name] for part in FOLDERS for name in files[part]}
     for path in (annotation_file(base, part) for part in FOLDERS):
         read[path.name] = files["annotations"][path.name]
-    kind = f"{size}×{size}{' gray' if gray else ''}"
-    key = source_key(read, data="coco", size=size, gray=gray)
+    kind = describe_images(size, gray, patches)
+    cut = {"patches": patches} if patches else {}
+    key = source_key(read, data="coco", size=size, gray=gray, **cut)
     prepared = prepare(
         Path(cache).expanduser(),
         key,
@@ -126,10 +138,12 @@ def coco(
         lambda: plan_coco(base, files, notes),
         size,
         gray,
+        patches,
     )
-    count = prepared.about["splits"]["train"] + prepared.about["splits"]["val"]
+    splits = prepared.about["splits"]
+    count = (splits["train"] + splits["val"]) // (patches or 1)
     title = f"COCO {kind}" if count == OFFICIAL else f"COCO subset ({count:,} images) {kind}"
-    name = f"coco{size}{'_gray' if gray else ''}"
+    name = f"coco{size}{'_gray' if gray else ''}{'_patches' if patches else ''}"
     return ImageSet(
         name,
         title,
@@ -140,9 +154,15 @@ def coco(
 
 
 def coco_or_embedded(
-    folder: str, cache: str, size: int, gray: bool = False, download: bool = False
+    folder: str,
+    cache: str,
+    size: int,
+    gray: bool = False,
+    download: bool = False,
+    crop: str = "square",
+    num_patches: int = 16,
 ) -> ImageSet:
-    """COCO if it is there, else the embedded photographs, and says so.
+    """COCO if it is there, else crops of the embedded photographs, and says so.
 
     The choice is made once and handed to every process started from here.
 
@@ -153,10 +173,10 @@ def coco_or_embedded(
         CHOICE,
         lambda: find_coco(Path(folder).expanduser(), download),
         "COCO is not here: using crops of a few embedded photographs.",
-        f"data=auto{size}{'_gray' if gray else ''}",
+        f"data=auto{size}{'_gray' if gray else ''}" if crop == "square" else "data=auto_patches",
     )
     return (
-        coco(folder, cache, size, gray, download)
+        coco(folder, cache, size, gray, download, crop, num_patches)
         if there
         else embedded_photos(size, gray, len(CATEGORIES))
     )

@@ -12,6 +12,7 @@ from ae_lab.data.images import ImageSet
 from ae_lab.data.preparation.cache import Listings, Plan, prepare
 from ae_lab.data.preparation.files import scan, source_key
 from ae_lab.data.sources.coco_annotations import Annotations, Part
+from ae_lab.data.sources.folder import describe_images
 from ae_lab.data.sources.mnist import SPLIT_SEED
 
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}
@@ -26,8 +27,11 @@ def find_export(folder: Path) -> Path | None:
     return next((base for base in places if (base / "train" / FILE).is_file()), None)
 
 
-def read_export(base: Path, cache: Path, size: int, gray: bool) -> ImageSet:
-    """The export as squares of `size` pixels, in its own splits, labelled with its own categories.
+def read_export(
+    base: Path, cache: Path, size: int, gray: bool, patches: int | None = None
+) -> ImageSet:
+    """The export as squares of `size` pixels, or so many patches of each image, in its own splits,
+    labelled with its own categories.
 
     Raises:
         UserError: a split is missing, or the annotations are not COCO's or differ in categories.
@@ -65,11 +69,12 @@ def read_export(base: Path, cache: Path, size: int, gray: bool) -> ImageSet:
         names = [name for part in parts.values() for name in part.files.values()]
         return Plan(names, split, [line for part in parts.values() for line in part.notes])
 
-    kind = f"{size}×{size}{' gray' if gray else ''}"
-    key = source_key(read, data="export", size=size, gray=gray)
+    kind = describe_images(size, gray, patches)
+    cut = {"patches": patches} if patches else {}
+    key = source_key(read, data="export", size=size, gray=gray, **cut)
     name = base.resolve().name
-    prepared = prepare(cache, key, f"{name} {kind}", base, plan, size, gray)
-    count = sum(prepared.about["splits"].values())
+    prepared = prepare(cache, key, f"{name} {kind}", base, plan, size, gray, patches)
+    count = sum(prepared.about["splits"].values()) // (patches or 1)
     title = f"{name} ({count:,} images, {len(categories):,} classes) {kind}"
     classes = tuple(known or str(id) for id, known in categories.items())
     return ImageSet(

@@ -15,8 +15,10 @@ from ae_lab.data.images import ImageSet
 from ae_lab.data.preparation.cache import Listing, Listings, Plan, prepare
 from ae_lab.data.preparation.files import count_kinds, scan, source_key
 from ae_lab.data.sources.mnist import SPLIT_SEED
+from ae_lab.data.sources.native import whole_images
 
 HELD_OUT = 0.05  # for validation, and as much for the test
+CROPS = ("square", "patches", "none")
 LEAST = 3  # images: one for each split
 HEIC = {".heic", ".heif", ".hif"}
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # which Pillow knows as formats
@@ -25,9 +27,19 @@ RULE = "data.source.labels=folders makes classes of the sub-folders directly und
 
 @remembered
 def image_folder(
-    path: str | None, cache: str, size: int = 64, labels: str | None = None, gray: bool = False
+    path: str | None,
+    cache: str,
+    size: int = 64,
+    labels: str | None = None,
+    gray: bool = False,
+    crop: str = "square",
+    num_patches: int = 16,
 ) -> ImageSet:
     """The images under a folder as squares of `size` pixels, made once and kept in `cache`.
+
+    `crop` says what of an image: its central `square`, or `patches`, so many of each image, of the
+    pixels as they are and at smaller scales; the patches of an image are in the same split. With
+    `none` each image is as it is, of its own size: for evaluation, by all of them.
 
     They are RGB, or luma (Pillow's "L") if `gray`. With `labels="folders"` the sub-folders directly
     under `path` are the classes, in the order of their names, and labels are one-hot. Without
@@ -39,14 +51,20 @@ def image_folder(
             sub-folders are no classes.
     """
     check_int("data.source.size", size)
+    patches = count_patches(crop, num_patches)
     if labels is not None:
         check_choice("data.source.labels", labels, {"folders": None})
     root = find_folder(path)
     files, notes = find_images(root)
     classes = find_classes(root, list(files)) if labels else []
-    kind = f"{size}×{size}{' gray' if gray else ''}"
+    if crop == "none":
+        names = sorted(files)
+        labels = torch.from_numpy(label_files(names, classes))
+        return whole_images(root, names, labels, tuple(classes), gray)
+    kind = describe_images(size, gray, patches)
     # What is not set stays out of the key: folders prepared before these settings keep theirs.
-    settings = {name: value for name, value in {"labels": labels, "gray": gray}.items() if value}
+    settings = {"labels": labels, "gray": gray, "patches": patches}
+    settings = {name: value for name, value in settings.items() if value}
     prepared = prepare(
         Path(cache).expanduser(),
         source_key(files, data="folder", size=size, **settings),
@@ -55,8 +73,9 @@ def image_folder(
         lambda: plan_splits(sorted(files), classes, notes),
         size,
         gray,
+        patches,
     )
-    counts = [f"{sum(prepared.about['splits'].values()):,} images"]
+    counts = [f"{sum(prepared.about['splits'].values()) // (patches or 1):,} images"]
     counts += [f"{len(classes):,} classes"] if classes else []
     title = f"{root.name} ({', '.join(counts)}) {kind}"
     return ImageSet(
@@ -66,6 +85,23 @@ def image_folder(
         fingerprint=prepared.fingerprint,
         class_names=tuple(classes),
     )
+
+
+def count_patches(crop: str, num_patches: int) -> int | None:
+    """How many patches are cut of an image; None where its central square is taken.
+
+    Raises:
+        UserError: there is no such crop, or no patch.
+    """
+    check_int("data.source.num_patches", num_patches)
+    check_choice("data.source.crop", crop, dict.fromkeys(CROPS))
+    return num_patches if crop == "patches" else None
+
+
+def describe_images(size: int, gray: bool, patches: int | None) -> str:
+    """What images are made into, in words."""
+    each = f", {patches} patches an image" if patches else ""
+    return f"{size}×{size}{' gray' if gray else ''}{each}"
 
 
 def find_folder(path: str | None) -> Path:

@@ -40,9 +40,9 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, missing, mode="replicate") if any(missing) else x
 
 
-def halved_size(shape: Sequence[int], halvings: int) -> tuple[int, int]:
-    """Height and width of an image (C, H, W), padded and halved so many times."""
-    return tuple(-(-side // (1 << halvings)) for side in shape[1:])
+def reduced_size(shape: Sequence[int], stride: int) -> tuple[int, int]:
+    """Height and width of an image (C, H, W), padded and made smaller by a factor."""
+    return tuple(-(-side // stride) for side in shape[1:])
 
 
 def bypass_names(indices: bool, skips: bool) -> set[str]:
@@ -90,9 +90,10 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = stage_widths(depth, hidden, last)
         stride = check_choice("down", down, DOWN)
-        self.halvings, self.pools, self.skips = len(widths), down == "pool", skips
+        self.stride, self.sees_all = 1 << len(widths), norm == "layer"
+        self.pools, self.skips = down == "pool", skips
         self.provides = bypass_names(self.pools, skips)
-        self.features = (widths[-1], *halved_size(shape, self.halvings))
+        self.features = (widths[-1], *reduced_size(shape, self.stride))
         self.stages = nn.ModuleList()
         for inputs, outputs in zip([shape[0], *widths], widths, strict=False):
             convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
@@ -103,7 +104,7 @@ class ConvEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The features, and what bypasses the code, the finest first."""
         bypass = []
-        x = pad_to(x, 1 << self.halvings)
+        x = pad_to(x, self.stride)
         for number, stage in enumerate(self.stages, 1):
             x = stage(x)
             if self.pools:
@@ -115,7 +116,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code, a vector (B, n) or maps (B, n, h, w), → raw values (B, C, H, W).
+    """Code, a vector (B, n) or maps (B, n, h, w), → raw values (B, C, h·2^d, w·2^d).
 
     A stage is a 3×3 transposed convolution with stride 2 and output padding 1, or max-unpooling to
     the indices that the encoder provides and a 3×3 convolution (`up`). With `skips` each stage but
@@ -141,9 +142,9 @@ class ConvDecoder(nn.Module):
         super().__init__()
         widths = stage_widths(depth, hidden, last)
         check_choice("up", up, dict.fromkeys(UP))
-        self.unpools, self.skips, self.size = up == "unpool", skips, tuple(shape[1:])
+        self.unpools, self.skips = up == "unpool", skips
         self.requires = bypass_names(self.unpools, skips)
-        self.start = to_maps(code, (widths[-1], *halved_size(shape, len(widths))), activation)
+        self.start = to_maps(code, (widths[-1], *reduced_size(shape, 1 << len(widths))), activation)
         self.stages = nn.ModuleList()
         ends = [*reversed(widths[:-1]), shape[0]]
         for number, (inputs, outputs) in enumerate(zip(reversed(widths), ends, strict=True)):
@@ -173,8 +174,7 @@ class ConvDecoder(nn.Module):
             if self.unpools:
                 x = F.max_unpool2d(x, waiting.pop(), 2)
             x = stage(x)
-        height, width = self.size
-        return x[..., :height, :width]
+        return x
 
 
 def to_maps(code: Sequence[int], maps: Sequence[int], activation: str) -> nn.Module:

@@ -94,6 +94,13 @@ def upsampling_conv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     return layer
 
 
+def join_side(corrupted: Tensor, side: Tensor | None) -> Tensor:
+    """[x̃; c]: what is known of the corruption, (B, 1, H, W) or (B, 1, 1, 1), as one more channel of
+    the images (B, C, H, W); without it, zeros."""
+    side = corrupted.new_zeros(()) if side is None else side.to(corrupted.dtype)
+    return torch.cat([corrupted, side.expand(len(corrupted), 1, *corrupted.shape[2:])], dim=1)
+
+
 def join_label(code: Tensor, label: Tensor) -> Tensor:
     """z̃ = [z; y]: the label (B, K) beside the code (B, D) or, at every position, (B, D, h, w)."""
     if code.ndim == 4:

@@ -2,7 +2,7 @@
 
 Sources: Ronneberger, Fischer & Brox, MICCAI 2015 (the U); Zhang et al., IEEE TPAMI 44 (2022) 6360
 (DRUNet: residual blocks, sums instead of concatenations); Lim et al., CVPRW 2017 (EDSR: no
-normalisation).
+normalisation); Zhang, Zuo & Zhang, IEEE TIP 27 (2018) 4608 (FFDNet: pixels unshuffled).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ae_lab.core.errors import check_int
-from ae_lab.models.networks.conv import halved_size, pad_to, to_maps
+from ae_lab.models.networks.conv import pad_to, reduced_size, to_maps
 from ae_lab.models.networks.layers import activation as make_activation
 
 
@@ -68,10 +68,13 @@ def widths(depth: int, width: int) -> list[int]:
 
 
 class UNetEncoder(nn.Module):
-    """Image (B, C, H, W) → features (B, latent, H/2^depth, W/2^depth), and finer maps.
+    """Image (B, C, H, W) → features (B, latent, H/s, W/s), s = unshuffle·2^depth, and finer maps.
+
+    Each square of `unshuffle` pixels a side first becomes the channels of one place, so that all
+    layers are on maps that many times smaller: at the same cost twice as many channels for 2.
 
     Raises:
-        UserError: impossible depth, width, latent, blocks or activation.
+        UserError: impossible depth, width, latent, blocks, unshuffle or activation.
     """
 
     provides = frozenset({"skips"})
@@ -86,12 +89,15 @@ class UNetEncoder(nn.Module):
         blocks_per_stage: int = 2,
         activation: str = "relu",
         attention: bool = False,
+        unshuffle: int = 1,
     ):
         super().__init__()
         count, sizes = check_int("blocks", blocks_per_stage), widths(depth, width)
         ends = [*sizes[1:], check_int("latent", latent)]
-        self.features = (latent, *halved_size(shape, depth))
-        self.stem = nn.Conv2d(shape[0], sizes[0], 3, padding=1)
+        self.unshuffle = check_int("unshuffle", unshuffle)
+        self.stride, self.sees_all = unshuffle << depth, attention
+        self.features = (latent, *reduced_size(shape, self.stride))
+        self.stem = nn.Conv2d(shape[0] * unshuffle**2, sizes[0], 3, padding=1)
         self.stages = nn.ModuleList(blocks(size, count, activation) for size in sizes)
         self.down = nn.ModuleList(
             nn.Conv2d(size, end, 2, 2) for size, end in zip(sizes, ends, strict=True)
@@ -103,8 +109,8 @@ class UNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         bypass = []
-        x = pad_to(x, 1 << len(self.down)).contiguous(memory_format=torch.channels_last)
-        x = self.stem(x)
+        x = F.pixel_unshuffle(pad_to(x, self.stride), self.unshuffle)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for stage, down in zip(self.stages, self.down, strict=True):
             x = stage(x)
             bypass.append(x)
@@ -113,10 +119,10 @@ class UNetEncoder(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """Code (B, n, h, w) and the encoder's maps → raw values (B, C, H, W), zero at the start.
+    """Code (B, n, h, w) and the encoder's maps → raw values (B, C, h·s, w·s), zero at the start.
 
     Raises:
-        UserError: impossible depth, width, blocks or activation.
+        UserError: impossible depth, width, blocks, unshuffle or activation.
     """
 
     requires = frozenset({"skips"})
@@ -131,17 +137,18 @@ class UNetDecoder(nn.Module):
         width: int = 32,
         blocks_per_stage: int = 2,
         activation: str = "relu",
+        unshuffle: int = 1,
     ):
         super().__init__()
         count, sizes = check_int("blocks", blocks_per_stage), widths(depth, width)
-        self.size = tuple(shape[1:])
-        self.start = to_maps(code, (latent, *halved_size(shape, depth)), activation)
+        self.unshuffle = check_int("unshuffle", unshuffle)
+        self.start = to_maps(code, (latent, *reduced_size(shape, unshuffle << depth)), activation)
         begins = [*sizes[1:], latent]
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(begin, size, 2, 2) for begin, size in zip(begins, sizes, strict=True)
         )
         self.stages = nn.ModuleList(blocks(size, count, activation) for size in sizes)
-        self.to_pixels = nn.Conv2d(sizes[0], shape[0], 3, padding=1)
+        self.to_pixels = nn.Conv2d(sizes[0], shape[0] * unshuffle**2, 3, padding=1)
         nn.init.zeros_(self.to_pixels.weight)
         nn.init.zeros_(self.to_pixels.bias)
         self.to(memory_format=torch.channels_last)
@@ -151,5 +158,4 @@ class UNetDecoder(nn.Module):
         parts = zip(reversed(self.up), reversed(self.stages), reversed(bypass), strict=True)
         for up, stage, skip in parts:
             x = stage(up(x) + skip)
-        height, width = self.size
-        return self.to_pixels(x)[..., :height, :width]
+        return F.pixel_shuffle(self.to_pixels(x), self.unshuffle)

@@ -1,0 +1,202 @@
+"""Photographs as people have them: files with an orientation, transparency, 16 bits, metadata.
+
+Pillow reads and writes them all but for colour of 16 bits a channel, which it would cut to 8: that
+takes imagecodecs (PNG) or tifffile (TIFF).
+"""
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ae_lab.core.errors import UserError
+from ae_lab.core.files import replace_atomically
+from ae_lab.data.preparation.decode import Undecodable
+
+DEEP_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+DEEP = (".png", ".tif", ".tiff")  # what can hold 16 bits a channel
+WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
+WRITABLE = (*DEEP, *WITHOUT_ALPHA, ".webp")
+JPEG, WEBP = {"quality": 95, "subsampling": 0}, {"quality": 95}
+OPTIONS = {".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP}  # of the files we write
+
+
+@dataclass
+class Photo:
+    """An image as a file has it: upright pixels (H, W, C), uint8 or uint16, of 1 channel or 3;
+    what is transparent of it, (H, W, 1); and what else the file says, by Pillow's names."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    metadata: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what was converted
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has 16 bits a channel."""
+        return self.pixels.dtype == np.uint16
+
+
+def read_photo(path: Path) -> Photo:
+    """Read an image file.
+
+    Raises:
+        UserError: it is none, is damaged, has several frames, or pixels that are not 8 or 16 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise Undecodable(f"it has {frames} frames, save one of them as a file of its own")
+            return _read_deep(path, image) if _is_deep_colour(image) else _read(image)
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        why = getattr(error, "strerror", None) or str(error).replace(str(path), "it")
+        raise UserError(f"cannot read {path}: {why}") from error
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    bits = getattr(image, "tag_v2", {}).get(258, ())  # TIFF's bits per sample
+    raw = str(image.tile[0].args) if image.tile else ""
+    return image.mode in ("RGB", "RGBA", "LA") and (16 in bits or ";16" in raw)
+
+
+def _read(image: Image.Image) -> Photo:
+    image.load()
+    metadata = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    ImageOps.exif_transpose(image, in_place=True)
+    if exif := image.getexif():
+        metadata["exif"] = exif.tobytes()
+    if image.mode in DEEP_GRAY:
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise Undecodable("its pixels have more than 16 bits")
+        return Photo(values.astype(np.uint16)[..., None], None, metadata)
+    if image.mode == "F":
+        raise Undecodable("its pixels are floating-point numbers, whose white is not known")
+    has_alpha = image.has_transparency_data
+    is_gray = image.mode in ("1", "L", "LA", "La")
+    mode = ("L" if is_gray else "RGB") + ("A" if has_alpha else "")
+    notes = [] if image.mode == mode else [f"converted from {image.mode} to {mode}"]
+    if image.mode in ("CMYK", "LAB"):
+        metadata.pop("icc_profile", None)  # it is of these colours
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return _split(pixels, has_alpha, metadata, notes)
+
+
+def _read_deep(path: Path, image: Image.Image) -> Photo:
+    """An image in colour, or with transparency, of 16 bits a channel."""
+    metadata = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    exif, bands = image.getexif(), image.getbands()
+    turn = exif.pop(0x0112, 1)
+    if exif:
+        metadata["exif"] = exif.tobytes()
+    if find_spec("imagecodecs") is None:
+        raise Undecodable("it has 16 bits a channel, which takes pip install 'ae_lab[photos]'")
+    if image.format == "TIFF":
+        import tifffile
+
+        pixels = tifffile.imread(path)
+    else:
+        import imagecodecs
+
+        pixels = imagecodecs.png_decode(path.read_bytes())
+    if pixels.shape != (image.height, image.width, len(bands)):
+        raise Undecodable("its colours are stored one after the other")
+    return _split(_turn(pixels, turn), "A" in bands, metadata, [])
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, C) upright, from one of EXIF's eight orientations."""
+    pixels = pixels.transpose(1, 0, 2) if orientation >= 5 else pixels
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.ascontiguousarray(pixels[rows, columns])
+
+
+def _split(pixels: np.ndarray, has_alpha: bool, metadata: dict, notes: list[str]) -> Photo:
+    if not has_alpha:
+        return Photo(pixels, None, metadata, notes)
+    return Photo(pixels[..., :-1], pixels[..., -1:], metadata, notes)
+
+
+def check_target(path: Path, photo: Photo) -> None:
+    """Check that a file of this name can hold a photo, before it is restored.
+
+    Raises:
+        UserError: it cannot hold images at all, or not 16 bits, or no transparency.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise UserError(f"cannot write {path}: name it {', '.join(WRITABLE)}")
+    if photo.is_deep and suffix not in DEEP:
+        raise UserError(f"{path} cannot hold 16 bits a channel: name it .png or .tif")
+    if photo.alpha is not None and suffix in WITHOUT_ALPHA:
+        raise UserError(f"{path} cannot hold transparency: name it .png")
+
+
+def write_photo(photo: Photo, path: Path) -> None:
+    """Write a photo with its transparency, its bits and its metadata.
+
+    Raises:
+        UserError: the file cannot hold it, or cannot be written.
+    """
+    check_target(path, photo)
+    parts = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha]
+    pixels = np.concatenate(parts, 2) if len(parts) > 1 else photo.pixels
+    suffix = path.suffix.lower()
+    with replace_atomically(path) as beside:
+        if photo.is_deep and pixels.shape[2] > 1:
+            _write_deep(pixels, photo.metadata, beside, is_png=suffix == ".png")
+            return
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        kind = Image.registered_extensions()[suffix]
+        image.save(beside, kind, **photo.metadata, **OPTIONS.get(suffix, {}))
+
+
+def _write_deep(pixels: np.ndarray, metadata: dict, path: Path, is_png: bool) -> None:
+    if is_png:
+        import imagecodecs
+
+        path.write_bytes(_add_chunks(imagecodecs.png_encode(pixels), metadata))
+        return
+    import tifffile
+
+    alpha = {"extrasamples": ["unassalpha"]} if pixels.shape[2] in (2, 4) else {}
+    kind = "rgb" if pixels.shape[2] > 2 else "minisblack"
+    profile = metadata.get("icc_profile")
+    tifffile.imwrite(path, pixels, photometric=kind, iccprofile=profile, metadata=None, **alpha)
+
+
+def _add_chunks(png: bytes, metadata: dict) -> bytes:
+    """A PNG file with a colour profile and EXIF behind its first chunk.
+
+    Source: PNG specification, 3rd ed., §5.3, §11.3.2.3 (iCCP), §11.3.5 (eXIf).
+    """
+    chunks = b""
+    if profile := metadata.get("icc_profile"):
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    if exif := metadata.get("exif"):
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    header = 8 + 25  # signature and IHDR
+    return png[:header] + chunks + png[header:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+@contextlib.contextmanager
+def large_images() -> Iterator[None]:
+    """Within it Pillow reads images of any size: those that a person names are no attack."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
