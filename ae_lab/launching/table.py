@@ -39,7 +39,8 @@ class SweepTable:
         for job in self.jobs:
             if job.state != self.states[job.number]:
                 self.states[job.number] = job.state
-                print(describe_state(job), flush=True)
+                if job.state != process.DONE or job.share:  # else it was found done, and said so
+                    print(describe_state(job), flush=True)
 
     def tabulate(self) -> Table:
         counts = Counter(job.state for job in self.jobs)

@@ -34,7 +34,8 @@ class Checkpoints(Checkpoint):
         self.handler_before = None
 
     def on_fit_start(self, trainer, module) -> None:
-        if threading.current_thread() is threading.main_thread():
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and callable(signal.getsignal(signal.SIGINT)):  # it may be ignored
             self.handler_before = signal.signal(signal.SIGINT, self.interrupt)
 
     def interrupt(self, number, frame) -> None:
