@@ -34,7 +34,7 @@ from tests.benchmarks.kills import load_tensors
 COMMAND = [
     *(sys.executable, "-m", "ae_lab.train", "-m", "hydra/launcher=local"),
     *("hydra.launcher.n_parallel=2", "data=mnist5k", "data.limit=1000", "noise=gaussian"),
-    *("hidden=[32]", "dropout=0.1", "epochs=60", "batch_size=50", "checkpoint_seconds=0.1"),
+    *("hidden=[32]", "dropout=0.1", "epochs=20", "batch_size=50", "checkpoint_seconds=0.1"),
     *("trainer.enable_progress_bar=false", "latent=2,3", "seed=0,1,2,3,4,5"),
     *("hydra.callbacks.sweep.columns=[]",),
 ]
@@ -74,7 +74,10 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self.ended.wait(0.1):
             for run in find_runs(self.outputs):
-                self.look_at(run)
+                try:
+                    self.look_at(run)
+                except Exception as error:  # of a file that is there and cannot be used
+                    self.mistakes.append(f"{run.name}: {type(error).__name__}: {error}")
 
     def look_at(self, run: Run) -> None:
         self.mistakes += [f"{fault}" for fault in run.faults if "damaged" in fault.why]
@@ -165,7 +168,9 @@ def compare(expected: Path, outputs: Path) -> list[str]:
     mistakes += [f"{name} is there besides" for name in runs.keys() - undisturbed.keys()]
     for name in runs.keys() & undisturbed.keys():
         before, after = load_tensors(undisturbed[name]), load_tensors(runs[name])
-        same = before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+        same = before.keys() == after.keys() and all(
+            torch.equal(before[k], after[k]) for k in before
+        )
         if not (same and runs[name].done):
             mistakes.append(f"{name} is {runs[name].state}, its tensors are {'' if same else 'not '}"
                             "the same")  # fmt: skip

@@ -39,7 +39,7 @@ class TrainOptions:
     init_from: str | None
     force: bool
     checkpoint_seconds: float
-    sweep: dict[str, bool]
+    sweep: dict[str, bool | str | int | None]
     run: dict
     run_metrics: dict[str, Part]
     figures: list[Part]

@@ -50,7 +50,9 @@ class LocalLauncher(Launcher):
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        shared = set(job_overrides[0]).intersection(*job_overrides) if len(job_overrides) > 1 else {}
+        shared = (
+            set(job_overrides[0]).intersection(*job_overrides) if len(job_overrides) > 1 else {}
+        )
         jobs = []
         for number, words in enumerate(job_overrides, start=initial_job_idx):
             title = " ".join(["job", str(number), *(word for word in words if word not in shared)])
@@ -70,7 +72,7 @@ class LocalLauncher(Launcher):
 
 def job_return(job: JobProcess) -> JobReturn:
     """What Hydra's sweepers are told of a job: the metrics of its run, None where it has none."""
-    metrics = job.run.metrics if job.state == process.DONE else None
+    metrics = job.run.metrics if job.state in (process.DONE, process.PRUNED) else None
     return JobReturn(
         overrides=job.overrides, cfg=job.config, status=JobStatus.COMPLETED, _return_value=metrics
     )
@@ -136,7 +138,7 @@ class LocalSweep:
 
     def settle(self, job: JobProcess) -> None:
         """Note how a job ended, or that another process has its run."""
-        if job.state in (process.DONE, process.FAILED):
+        if job.state in (process.DONE, process.PRUNED, process.FAILED):
             self.unrecorded[job.number] = job.outcome()
         if job.state == process.ELSEWHERE:  # a sweep of the same jobs: go through them otherwise
             random.shuffle(self.waiting)

@@ -8,8 +8,10 @@ from hydra.core.plugins import Plugins
 
 from ae_lab.launching.local import LocalLauncher
 from ae_lab.launching.optuna_sweeper import OptunaSweeper
+from ae_lab.launching.sweep_check import CheckedSweeper
 
-PLUGINS = {f"hydra_plugins.ae_lab.{one.__name__}": one for one in (LocalLauncher, OptunaSweeper)}
+OURS = (LocalLauncher, CheckedSweeper, OptunaSweeper)
+PLUGINS = {f"hydra_plugins.ae_lab.{one.__name__}": one for one in OURS}
 
 
 def register_plugins() -> None:

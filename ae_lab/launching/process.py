@@ -20,8 +20,8 @@ from ae_lab.tracking.run_files import JOB, read_json
 from ae_lab.tracking.sweeps import OUTCOME, describe_outcome
 
 WAITING, RUNNING, ELSEWHERE = "waiting", "running", "elsewhere"
-DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
-ENDED = (DONE, FAILED, INTERRUPTED)
+DONE, PRUNED, FAILED, INTERRUPTED = "done", "pruned", "failed", "interrupted"
+ENDED = (DONE, PRUNED, FAILED, INTERRUPTED)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class JobProcess:
         if code is None:
             return False
         if code == 0:
-            self.state = DONE
+            self.state = DONE if self.run.done else PRUNED
         elif stopping:
             self.state = INTERRUPTED
         elif self.run and self.run.state in (RUNNING, DONE):
@@ -135,7 +135,7 @@ class JobProcess:
 
     def outcome(self) -> dict[str, Any]:
         """What the sweep's file says of the job."""
-        run = self.run if self.state == DONE else None
+        run = self.run if self.state in (DONE, PRUNED) else None
         return describe_outcome(self.config.hydra, run, self.why)
 
     def progress(self) -> tuple[float, int, float | None, float | None]:

@@ -1,67 +1,50 @@
 """A look at all jobs of a sweep before the first trains."""
 
-import contextlib
 import time
-from itertools import product
+from collections.abc import Sequence
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from ae_lab.core import command, configuration, validation
+from ae_lab.core import command, validation
 from ae_lab.core.errors import UserError
+from ae_lab.launching.local import without_hydra
 from ae_lab.tracking.finished import find_finished_run
 
 SECONDS = 10.0  # at most
 
 
-class SweepCheck(Callback):
-    """Checks all jobs of a sweep before the first trains, and says which cannot run.
+class CheckedSweeper(BasicSweeper):
+    """Hydra's own sweeper, which composes all jobs before the first; here it also says which of
+    them cannot run. The others run all the same. It looks at as many jobs as `SECONDS` allow.
 
-    The others run all the same. It looks at as many jobs as `SECONDS` allow.
+    Raises:
+        UserError: the sweep has no job.
     """
 
-    def on_multirun_start(self, config: DictConfig, **_) -> None:
-        # Hydra turns exceptions of callbacks into warnings.
-        command.exit_on_error(self.check_jobs, config)
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        if not batch:
+            raise UserError(f"the sweep has no job: {self.find_empty()} stands for no value")
+        end = time.monotonic() + SECONDS
+        for number, words in enumerate(batch):
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+            if number and time.monotonic() > end:
+                continue
+            if why := find_fault(without_hydra(config)):
+                print(f"job {number} cannot run ({' '.join(words)}): {why}")
 
-    def check_jobs(self, config: DictConfig) -> None:
-        params = config.hydra.sweeper.params or {}
-        words = [f"{key}={value}" for key, value in params.items()]
-        words += config.hydra.overrides.task
-        choices: list[list[str]] = []
-        with contextlib.suppress(Exception):  # Hydra will say what is wrong with them
-            choices = [values_of(one) for one in OverridesParser.create().parse_overrides(words)]
-        for number, job in enumerate(within(SECONDS, product(*choices))):
-            if why := find_fault([*job, *configuration.search_path(config.hydra)]):
-                print(f"job {number} cannot run ({' '.join(job)}): {why}")
-        if empty := [word for word, values in zip(words, choices, strict=False) if not values]:
-            raise UserError(f"the sweep has no job: {empty[0]} stands for no value")
-
-
-def values_of(override) -> list[str]:
-    """What one word of a sweep's command line stands for in its jobs."""
-    if not override.is_sweep_override() or isinstance(override.value(), Glob):
-        return [override.input_line]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    def find_empty(self) -> str:
+        """The word of the sweep that stands for no value."""
+        words = [*self._parse_config(), *self.config.hydra.overrides.task]
+        swept = [
+            o for o in OverridesParser.create().parse_overrides(words) if o.is_sweep_override()
+        ]
+        return next(o.input_line for o in swept if not list(o.sweep_string_iterator()))
 
 
-def within(seconds: float, items):
-    """The items that are reached within a time, and the first one in any case."""
-    end = time.monotonic() + seconds
-    for place, item in enumerate(items):
-        if place and time.monotonic() > end:
-            return
-        yield item
-
-
-def find_fault(words: list[str]) -> str:
-    """Why a job cannot run; nothing where it can, or where Hydra will say."""
-    try:
-        config = configuration.compose(words)
-    except Exception:
-        return ""
+def find_fault(config: DictConfig) -> str:
+    """Why a job cannot run; nothing where it can."""
     if find_finished_run(config):
         return ""
     from ae_lab.training.dry_run import check_model

@@ -105,11 +105,13 @@ def finished_runs(sweeps: Sequence[Sweep]) -> list[Run]:
 def record_outcome(run: Run | None = None, error: str = "") -> None:
     """Write how a job ended to the sweep's file, whichever process runs it; or to where a launcher
     that has started this process for it will look."""
+    if RANK > 0 or not HydraConfig.initialized():
+        return
     outcome = describe_outcome(HydraConfig.get(), run, error)
     if in_sweep():
         folder = configuration.path_from_start(HydraConfig.get().sweep.dir)
         record_outcomes(folder, {HydraConfig.get().job.num: outcome})
-    elif RANK == 0 and OUTCOME in os.environ:
+    elif OUTCOME in os.environ:
         file = Path(os.environ[OUTCOME])
         announced = json.loads(file.read_text()) if file.exists() else {}
         write_json(file, announced | outcome)

@@ -1,5 +1,6 @@
 """The main job: compose → fit → test → leave a record."""
 
+import os
 import signal
 import sys
 import traceback
@@ -15,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ae_lab.core import command, configuration, validation
 from ae_lab.core.console import RANK, print_rank_zero
-from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_cause
+from ae_lab.core.errors import Diverged, Pruned, RunFailed, UserError, check_int, root_cause
 from ae_lab.data import ImageData, ImageSet
 from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
@@ -25,7 +26,7 @@ from ae_lab.tracking.finished import is_done
 from ae_lab.tracking.identity import identify, run_name
 from ae_lab.tracking.registry import find_or_create_run
 from ae_lab.tracking.run import Run
-from ae_lab.tracking.run_files import UnreadableFile, load_checkpoint
+from ae_lab.tracking.run_files import load_checkpoint
 from ae_lab.tracking.sweeps import announce, in_sweep
 from ae_lab.training.callbacks import Checkpoints, History
 from ae_lab.training.continuation import (
@@ -107,7 +108,8 @@ def refuse_several_devices_in_sweep(devices: object) -> None:
         several = torch.cuda.device_count() > 1
     else:
         several = len(devices) > 1 if isinstance(devices, ListConfig) else str(devices) != "1"
-    if several and in_sweep():
+    started_together = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    if several and in_sweep() and not started_together:
         raise UserError(
             f"trainer.devices={devices} in a sweep takes a process of its own for each job: add "
             "hydra/launcher=local"
@@ -164,7 +166,12 @@ def fit(
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
-        trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
+        try:
+            trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
+        except Pruned as pruned:
+            run.set_status("interrupted", error=str(pruned))
+            print_rank_zero(f"{pruned}: {run.path}")
+            return
         model.load_state_dict(run.best_weights())
         trainer.test(model, data, verbose=False)
         finish(trainer, run, model)

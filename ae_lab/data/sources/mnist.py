@@ -133,9 +133,7 @@ def find_or_download(
 
 
 @cache
-def _mnist(
-    paths: tuple[tuple[str, tuple[Path, ...]], ...], files: tuple[Path, ...]
-) -> ImageSet:
+def _mnist(paths: tuple[tuple[str, tuple[Path, ...]], ...], files: tuple[Path, ...]) -> ImageSet:
     content = {name: np.frombuffer(read_first(name, copies), np.uint8) for name, copies in paths}
 
     def part(prefix: str) -> tuple[Tensor, Tensor]:
