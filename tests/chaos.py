@@ -169,11 +169,11 @@ def compare(expected: Path, outputs: Path) -> list[str]:
     for name in runs.keys() & undisturbed.keys():
         before, after = load_tensors(undisturbed[name]), load_tensors(runs[name])
         same = before.keys() == after.keys() and all(
-            torch.equal(before[k], after[k]) for k in before
+            torch.equal(before[key], after[key]) for key in before
         )
         if not (same and runs[name].done):
-            mistakes.append(f"{name} is {runs[name].state}, its tensors are {'' if same else 'not '}"
-                            "the same")  # fmt: skip
+            tensors = "the same" if same else "others"
+            mistakes.append(f"{name} is {runs[name].state}, its tensors are {tensors}")
     return mistakes
 
 

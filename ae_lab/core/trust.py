@@ -26,10 +26,8 @@ FROM_LIBRARIES = (
     *(f"pytorch_lightning.loggers.{name}Logger" for name in ("MLFlow", "TensorBoard", "Wandb")),
     *(f"vector_quantize_pytorch.{name}" for name in ("FSQ", "ResidualVQ", "VectorQuantize")),
 )
-EXTRAS = {
-    "vector_quantize_pytorch": "quantized",
-    "optuna": "optuna",
-}  # what `pip install 'ae_lab[...]'` brings
+# What `pip install 'ae_lab[...]'` brings.
+EXTRAS = {"vector_quantize_pytorch": "quantized", "optuna": "optuna"}
 _trusted: set[str] = set()  # by this process
 
 

@@ -6,15 +6,15 @@ start. Ours are told to it by names as if they lay there.
 
 from hydra.core.plugins import Plugins
 
-from ae_lab.launching.local import LocalLauncher
-from ae_lab.launching.optuna_sweeper import OptunaSweeper
-from ae_lab.launching.sweep_check import CheckedSweeper
-
-OURS = (LocalLauncher, CheckedSweeper, OptunaSweeper)
-PLUGINS = {f"hydra_plugins.ae_lab.{one.__name__}": one for one in OURS}
+PACKAGE = "hydra_plugins.ae_lab"
 
 
 def register_plugins() -> None:
-    for one in PLUGINS.values():
-        Plugins.instance().register(one)
-    Plugins.instance().class_name_to_class.update(PLUGINS)
+    plugins = Plugins.instance()  # which imports Hydra's own anew: before ours, that build on them
+    from ae_lab.launching.local import LocalLauncher
+    from ae_lab.launching.optuna_sweeper import OptunaSweeper
+    from ae_lab.launching.sweep_check import CheckedSweeper
+
+    for plugin in (LocalLauncher, OptunaSweeper, CheckedSweeper):
+        plugins.register(plugin)
+        plugins.class_name_to_class[f"{PACKAGE}.{plugin.__name__}"] = plugin

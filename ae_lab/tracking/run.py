@@ -13,7 +13,6 @@ outputs/runs/<run>/
 """
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -68,7 +67,7 @@ class Run:
     def _read(self, file: str, shape: object, cure: str = run_files.AGAIN) -> dict[str, Any]:
         """The content of a file, which is read again once it is another."""
         try:
-            status = os.stat(f"{self.path}/{file}")  # noqa: PTH116: asked ten times a run
+            status = (self.path / file).stat()
         except OSError:
             return run_files.read_json(self.path / file, shape, cure) or {}
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

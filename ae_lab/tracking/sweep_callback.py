@@ -74,7 +74,7 @@ class SweepCallback(Callback):
 
 
 def fingerprint(config: DictConfig) -> str:
-    """The fingerprint of all images of a configuration's data, which are read unless it is known."""
+    """The fingerprint of all images of a configuration's data; reads them if it has to."""
     facts = Facts(config)
     if known := facts.recall_data(limit=None):
         return known.fingerprint

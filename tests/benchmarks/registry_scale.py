@@ -1,4 +1,6 @@
-"""How the registry of runs answers at 10 to 10,000 runs: `python -m tests.benchmarks.registry_scale`.
+"""How the registry of runs answers at 10 to 10,000 runs.
+
+    python -m tests.benchmarks.registry_scale
 
 One run is trained, and copied to runs of other seeds: folders whose files are what training would
 have left, but for the numbers. Measured are the table of all runs, and a second sweep over finished
@@ -29,7 +31,8 @@ import hydra
 @hydra.main(version_base="1.3", config_path={folder!r}, config_name="config")
 def main(config):
     pass
-sys.argv[1:] += ["~hydra.callbacks.check", "~hydra.callbacks.sweep", "hydra.sweep.dir=nothing", "hydra/launcher=basic"]
+sys.argv[1:] += ["~hydra.callbacks.sweep", "hydra.sweep.dir=nothing"]
+sys.argv[1:] += ["hydra/launcher=basic", "hydra/sweeper=basic"]
 main()
 """
 
