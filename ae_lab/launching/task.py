@@ -30,7 +30,8 @@ def run_job(config: DictConfig) -> dict[str, float] | None:
             raise
         command.print_error(error)
         if config.sweep.fail_fast:
-            sys.exit("sweep.fail_fast: later jobs are not started")
+            print("sweep.fail_fast: later jobs are not started", file=sys.stderr)
+            sys.exit(1)
         return None
     if swept:
         record_outcome(run)
