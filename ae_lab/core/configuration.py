@@ -78,8 +78,8 @@ OTHER_NAMES = {
 }
 # Hydra's own plugins, each a package to install.
 PLUGINS = {
-    "hydra/launcher": ("basic", "joblib", "ray", "rq", "submitit"),
-    "hydra/sweeper": ("ax", "basic", "nevergrad", "optuna"),
+    "hydra/launcher": ("basic", "joblib", "local", "ray", "rq", "submitit"),
+    "hydra/sweeper": ("ax", "basic", "grid", "nevergrad", "optuna"),
 }
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),

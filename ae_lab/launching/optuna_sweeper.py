@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.core.trust import check_installed
@@ -18,6 +18,8 @@ from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
 from ae_lab.tracking.study import FILE, Study, create_study
 from ae_lab.tracking.sweeps import read_sweep, record_outcomes
+
+FIGURES = ("trials", "importances", "parallel_coordinates")
 
 
 class OptunaSweeper(Sweeper):
@@ -36,7 +38,7 @@ class OptunaSweeper(Sweeper):
         n_trials: int,
         n_jobs: int,
         sampler: DictConfig,
-        pruner: DictConfig | None = None,
+        pruner: DictConfig,
         study_name: str | None = None,
         params: DictConfig | None = None,
     ):
@@ -64,7 +66,7 @@ class OptunaSweeper(Sweeper):
         """
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        OmegaConf.save(self.with_figures(), folder / "multirun.yaml")
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         fixed, distributions = read_space(OverridesParser.create().parse_overrides(words))
         name = self.study_name or f"study-{digest([sorted(words), self.metric, self.direction])}"
@@ -83,6 +85,16 @@ class OptunaSweeper(Sweeper):
             settings = " ".join(f"{key}={value}" for key, value in best[1].items())
             print(f"best {self.metric} {best[0]:.4g}: {settings}")
         return returns
+
+    def with_figures(self) -> DictConfig:
+        """The sweep's configuration, whose report also draws the search."""
+        config = self.config.copy()
+        with open_dict(config):
+            search = [
+                {"_target_": f"ae_lab.reporting.{kind}", "y": self.metric} for kind in FIGURES
+            ]
+            config.figures = [*search, *config.figures]
+        return config
 
     def run_trials(
         self,

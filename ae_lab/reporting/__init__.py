@@ -1,16 +1,17 @@
 """Experiments and what is drawn, tabulated and concluded from their runs.
 
 `experiments` finds an experiment with its runs; `drawing` writes its figures: `plots` draws
-numbers, `image_figures` images, `tables` makes tables; `statistics` compares seeds. `hypotheses`
-and `claims` are the audit, `forest_plot` draws it; `pictures` keeps an image of each experiment;
-`page` is the report. What configuration names is listed below. Nothing here imports torch before it
-draws images.
+numbers, `tuning` searches over settings, `image_figures` images, `tables` makes tables;
+`statistics` compares seeds. `hypotheses` and `claims` are the audit, `forest_plot` draws it;
+`pictures` keeps an image of each experiment; `page` is the report. What configuration names is
+listed below. Nothing here imports torch before it draws images.
 """
 
 from ae_lab.reporting.hypotheses import Difference, Effect
 from ae_lab.reporting.image_figures import codes, needs_runs, random_images, reconstructions
 from ae_lab.reporting.plots import curve, dots, effects, history
 from ae_lab.reporting.tables import Table, cross_table, table
+from ae_lab.reporting.tuning import importances, parallel_coordinates, trials
 
 __all__ = [
     "Difference",
@@ -22,8 +23,11 @@ __all__ = [
     "dots",
     "effects",
     "history",
+    "importances",
     "needs_runs",
+    "parallel_coordinates",
     "random_images",
     "reconstructions",
     "table",
+    "trials",
 ]

@@ -119,7 +119,7 @@ def create_study(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file.parent.mkdir(parents=True, exist_ok=True)
-    rule = OmegaConf.to_container(pruner, resolve=True) if pruner else None
+    rule = OmegaConf.to_container(pruner, resolve=True)
     study = optuna.create_study(
         storage=_storage(file),
         study_name=file.parent.name,
@@ -149,14 +149,12 @@ def open_study(file: Path) -> Study:
     return Study(study)
 
 
-def build_pruner(rule: dict[str, Any] | None) -> optuna.pruners.BasePruner:
+def build_pruner(rule: dict[str, Any]) -> optuna.pruners.BasePruner:
     """One of optuna's rules: a study's file may come from anyone.
 
     Raises:
         UserError: it is not optuna's.
     """
-    if rule is None:
-        rule = {"_target_": f"{RULES}NopPruner"}
     name = str(rule.get("_target_"))
     if not name.startswith(RULES) or not name.removeprefix(RULES).isidentifier():
         raise UserError(f"hydra.sweeper.pruner._target_={name}: give a class of {RULES[:-1]}")

@@ -23,7 +23,7 @@ from ae_lab.models import Autoencoder
 from ae_lab.models.conditioning import check_labels
 from ae_lab.tracking.facts import DataFacts, Facts
 from ae_lab.tracking.finished import is_done
-from ae_lab.tracking.identity import identify, run_name
+from ae_lab.tracking.identity import identify, is_within, run_name
 from ae_lab.tracking.registry import find_or_create_run
 from ae_lab.tracking.run import Run
 from ae_lab.tracking.run_files import load_checkpoint
@@ -45,6 +45,8 @@ from ae_lab.training.trainer import (
     quiet_libraries,
     resolve_precision,
 )
+
+OF_THE_JOB = ("figures", "trust", "sweep")  # what its run does not depend on and nobody asks for
 
 
 def train(config: DictConfig) -> Run:
@@ -137,7 +139,7 @@ def find_run(
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "metrics": {name: metric.higher_is_better for name, metric in model.metrics.items()},
         "choices": choices,
-        "configuration": {key: flat[key] for key in flat if key not in ("figures", "trust")},
+        "configuration": {key: flat[key] for key in flat if not is_within(key, OF_THE_JOB)},
         "identity": identity,
     }
     return find_or_create_run(config.paths.outputs, identity, name, default_identity), record
