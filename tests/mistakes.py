@@ -223,7 +223,7 @@ TRAIN = {
     "-m hydra/sweeper=optuna lr=choice(1,2) hydra.sweeper.n_trials=0": "n_trials must be an",
     "-m hydra/sweeper=optuna lr=choice(1,2) hydra.sweeper.direction=up": "did you mean",
     "-m hydra/launcher=local latent=2,3 hydra.launcher.n_parallel=0": "n_parallel must be an",
-    "sweep.fail_fast=maybe": "sweep must be a group of",
+    "sweep.fail_fast=maybe": "sweep.fail_fast must be true or false, got 'maybe'",
     "optimizer.eps=0": "there is no key 'optimizer.eps'",
     "noise.sigma=0.3": "noise.sigma needs noise=gaussian or noise=speckle",
     "data.typo=5": "there is no key 'data.typo'",

@@ -39,7 +39,7 @@ class TrainOptions:
     init_from: str | None
     force: bool
     checkpoint_seconds: float
-    sweep: dict[str, bool | str | int | None]
+    sweep: dict
     run: dict
     run_metrics: dict[str, Part]
     figures: list[Part]
@@ -68,4 +68,6 @@ class GenerateOptions:
     file: str | None
 
 
+# Keys within groups that are no parts.
+NESTED = {"config": {"sweep.fail_fast": bool, "sweep.study": str | None, "sweep.trial": int | None}}
 OPTIONS = {"config": TrainOptions, "evaluate": EvaluateOptions, "generate": GenerateOptions}
