@@ -117,6 +117,8 @@ class OptunaSweeper(Sweeper):
             returns.append(self.launcher.launch(batch, initial_job_idx=trials[0].number))
             jobs = read_sweep(folder / "sweep.json").jobs
             for trial in trials:
+                if str(trial.number) not in jobs:  # the sweep was ended before it
+                    return returns
                 outcome = dict(jobs[str(trial.number)])
                 run = Run(folder / outcome["run"]) if "run" in outcome else None
                 if run:

@@ -135,6 +135,8 @@ class JobProcess:
 
     def outcome(self) -> dict[str, Any]:
         """What the sweep's file says of the job."""
+        if self.config is None:
+            return {"overrides": self.overrides, "choices": {}, "error": self.why}
         run = self.run if self.state in (DONE, PRUNED) else None
         return describe_outcome(self.config.hydra, run, self.why)
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ae_lab.core.errors import UserError
 from ae_lab.core.trust import check_installed
+from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class Study:
         """Trials to run next."""
         if self.sampler is not None:
             number = len(self.study.get_trials(deepcopy=False))
-            seed = {"seed": self.sampler.seed + 1000 * number} if "seed" in self.sampler else {}
-            self.study.sampler = instantiate(self.sampler, **seed)
+            derived = {}
+            if "seed" in self.sampler:
+                derived["seed"] = int(digest([self.sampler.seed, number]), 16)
+            self.study.sampler = instantiate(self.sampler, **derived)
         return [self.study.ask(distributions) for _ in range(count)]
 
     def tell(self, number: int, outcome: dict[str, Any], run: Run | None) -> None:
