@@ -6,10 +6,10 @@ INSTALLED := .venv/.installed
 SCALE ?= quick
 EXPERIMENTS ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help install demo test lint format figures report bench kills clean
+.PHONY: help install demo test lint format figures report bench kills test-chaos test-slurm test-ray clean
 
 help:            ## list the targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 install: $(INSTALLED)  ## create .venv and install the project into it
 
@@ -51,5 +51,17 @@ kills: $(INSTALLED)  ## SIGKILL in each phase of 24 settings, of every family, a
 	$(PY) -m tests.steps
 	$(PY) -m tests.benchmarks.kills
 
+test-chaos: $(INSTALLED)  ## a sweep of processes that are killed, on a disk that fills: bitwise as undisturbed
+	$(PY) -m tests.chaos
+
+test-slurm: $(INSTALLED)  ## a sweep on a Slurm cluster of one node (Debian, as root)
+	apt-get install --yes --quiet slurm-wlm munge
+	$(PY) -m tests.slurm
+
+test-ray: $(INSTALLED)  ## a sweep on a local Ray, one worker killed; Ray lies in an environment of its own
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	.venv-ray/bin/python -m tests.ray_sweep
+
 clean:           ## remove .venv (runs in outputs/ stay)
-	rm -rf .venv
+	rm -rf .venv .venv-ray

@@ -9,13 +9,16 @@ The same command again returns finished runs at once and resumes interrupted one
 from ae_lab.core import command
 
 
-def run(config) -> None:
-    from ae_lab.training.job import run_job
+def run(config):
+    from ae_lab.launching.task import run_job
 
-    run_job(config)
+    return run_job(config)
 
 
 def main() -> None:
+    from ae_lab.launching.plugins import register_plugins
+
+    register_plugins()
     command.launch(run, "config")
 
 

@@ -131,7 +131,7 @@ ERRORS = {
     "trainer.precision=fp32": "trainer.precision=fp32 is not known",
     "trainer.fast_dev_run=true": "arguments of Lightning's trainer are added as +trainer.",
     "trainer.max_epoch=3": "did you mean 'trainer.max_epochs'?",
-    "hydra/launcher=joblib": "not installed: pip install hydra-joblib-launcher",
+    "hydra/launcher=rq": "not installed: pip install hydra-rq-launcher",
     "callbacks=emma": "callbacks=emma is not known: did you mean 'ema'?",
     "norm=batch batch_size=1": "batch normalisation needs two images",
     "extend=nowhere epochs=2": "extend=nowhere is not a finished run",

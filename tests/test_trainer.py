@@ -1,7 +1,9 @@
 """Arguments of Lightning's trainer, precisions, ranks, callbacks, several processes."""
 
 import inspect
+import os
 import socket
+import sys
 from typing import ClassVar
 
 import pytest
@@ -13,10 +15,12 @@ from ae_lab.core.errors import UserError
 from ae_lab.core.hardware import PRECISIONS
 from ae_lab.data.corruptions import Corruption
 from ae_lab.data.images import Split, TrainLoader
+from ae_lab.launching.process import JobProcess
 from ae_lab.tracking.identity import WITHOUT_EFFECT
 from ae_lab.tracking.registry import find_runs
 from ae_lab.training.job import train
 from ae_lab.training.trainer import REFUSED, build_trainer
+from tests.conftest import REPOSITORY
 from tests.steps import SETTING, check_kills, train_in_child
 from tests.test_train import TINY
 
@@ -140,22 +144,30 @@ def test_a_left_over_rank_is_named(process, tmp_path):
     assert not list((tmp_path / "outputs").glob("runs/*"))
 
 
-def test_two_processes_train_as_one(command, process, tmp_path):
-    """DDP on the CPU: same images, same steps; rank 1 writes nothing."""
+def test_two_processes_train_as_one(command, tmp_path, monkeypatch):
+    """DDP on the CPU: same images, same steps; rank 1 writes nothing. In a sweep it takes a process
+    for the job, which is started as a single run; another one finds it finished without."""
     overrides = ["latent=3", "hidden=[32]", *TINY, "trainer.precision=32-true", "data.limit=256"]
     alone = command("train", *overrides, "paths.outputs=alone")
     assert alone.returncode == 0, alone.stderr
-    both = process("train", *overrides, "paths.outputs=both", "trainer.accelerator=cpu",
-                   "trainer.devices=2")  # fmt: skip
-    assert both.returncode == 0, both.stderr
+    words = ["-m", *overrides, "trainer.accelerator=cpu", "trainer.devices=2"]
+    words += ["paths.outputs=both", "hydra.launcher.gpus=[]"]
+    path = os.pathsep.join([str(REPOSITORY), *sys.path])
+    both = command("train", *words, "hydra/launcher=local", PYTHONPATH=path)
+    assert both.returncode == 0, both.stdout + both.stderr
     [one], [two] = find_runs(tmp_path / "alone"), find_runs(tmp_path / "both")
-    assert one.name == two.name
+    assert one.record["identity"] == two.record["identity"]
     assert two.metrics["test/mse"] == pytest.approx(one.metrics["test/mse"], rel=1e-3)
-    assert both.stdout.count("new:") == 1
-    refused = command("train", "-m", *overrides, "seed=0,1", "trainer.accelerator=cpu",
-                      "trainer.devices=2")  # fmt: skip
+    [log] = (tmp_path / "both" / "sweeps").glob("*/job_0.log")
+    assert log.read_text().count("new:") == 1
+
+    monkeypatch.setattr(JobProcess, "start", None)
+    again = command("train", *words, "hydra/launcher=local")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("done already") == 1
+    refused = command("train", "-m", *overrides, "seed=1,2", *words[-4:-2])
     assert refused.returncode == 1
-    assert "without -m" in refused.stdout
+    assert "add hydra/launcher=local" in refused.stdout
 
 
 def test_two_processes_of_srun_train_one_run(command, processes, tmp_path):

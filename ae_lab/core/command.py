@@ -115,6 +115,9 @@ def explain_error(error: BaseException) -> str:
         return f"the configuration lacks '{missing[1] or missing[2]}': leave out what takes it away"
     if "Config group override must be a string" in text:
         return "a word of the command line names no key: write key=value, as in latent=5"
+    if missing := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_([a-z]+)_", text):
+        name = missing[1]
+        return f"hydra's plugin {name} is not installed: pip install 'ae_lab[{name}]'"
     if unfit := re.fullmatch(r"Error merging override (.*)", text):
         kind = getattr(error.__cause__, "object_type", None)
         return f"cannot set {unfit[1]}: it is {'a list' if kind is list else 'a group'}"

@@ -78,8 +78,8 @@ OTHER_NAMES = {
 }
 # Hydra's own plugins, each a package to install.
 PLUGINS = {
-    "hydra/launcher": ("basic", "joblib", "ray", "rq", "submitit"),
-    "hydra/sweeper": ("ax", "basic", "nevergrad", "optuna"),
+    "hydra/launcher": ("basic", "joblib", "local", "ray", "rq", "submitit"),
+    "hydra/sweeper": ("ax", "basic", "grid", "nevergrad", "optuna"),
 }
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
@@ -112,11 +112,14 @@ def path_from_start(path: str | Path) -> Path:
     return path if path.is_absolute() else Path(os.path.relpath(to_absolute_path(str(path))))
 
 
-def choices() -> dict[str, str]:
-    """The choice made in each of our groups, as Hydra knows them in a job."""
-    if not HydraConfig.initialized():
-        return {}
-    items = HydraConfig.get().runtime.choices.items()
+def choices(hydra_settings: DictConfig | None = None) -> dict[str, str]:
+    """The choice made in each of our groups, as Hydra's settings of a job have them; those of the
+    job that runs in this process unless others are given."""
+    if hydra_settings is None:
+        if not HydraConfig.initialized():
+            return {}
+        hydra_settings = HydraConfig.get()
+    items = hydra_settings.runtime.choices.items()
     return {str(k): str(v) for k, v in items if not k.startswith("hydra/") and v is not None}
 
 

@@ -29,6 +29,10 @@ class CannotWrite(UserError):
         super().__init__(f"cannot write {path} ({error.strerror or error}): {cure}")
 
 
+class Pruned(Exception):
+    """A run whose first epochs promise little is left as it is; no failure."""
+
+
 class Diverged(RunFailed):
     """Training has reached numbers that are not finite."""
 

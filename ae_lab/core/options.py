@@ -39,6 +39,7 @@ class TrainOptions:
     init_from: str | None
     force: bool
     checkpoint_seconds: float
+    sweep: dict
     run: dict
     run_metrics: dict[str, Part]
     figures: list[Part]
@@ -80,6 +81,8 @@ class RestoreOptions:
     seed: int
 
 
+# Keys within groups that are no parts.
+NESTED = {"config": {"sweep.fail_fast": bool, "sweep.study": str | None, "sweep.trial": int | None}}
 OPTIONS = {
     "config": TrainOptions,
     "evaluate": EvaluateOptions,

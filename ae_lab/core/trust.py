@@ -27,7 +27,8 @@ FROM_LIBRARIES = (
     *(f"vector_quantize_pytorch.{name}" for name in ("FSQ", "ResidualVQ", "VectorQuantize")),
     "zuko.flows.MaskedAutoregressiveTransform",
 )
-EXTRAS = {"vector_quantize_pytorch": "quantized", "zuko": "flows"}  # pip install 'ae_lab[...]'
+# What `pip install 'ae_lab[...]'` brings.
+EXTRAS = {"vector_quantize_pytorch": "quantized", "zuko": "flows", "optuna": "optuna"}
 _trusted: set[str] = set()  # by this process
 
 

@@ -15,7 +15,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import SchemaError
 
 from ae_lab.core.errors import UserError, suggest
-from ae_lab.core.options import OPTIONS, Part
+from ae_lab.core.options import NESTED, OPTIONS, Part
 from ae_lab.core.trust import check_installed
 
 NAMES: dict[Any, str] = {
@@ -39,7 +39,7 @@ def check_options(config: DictConfig, config_name: str) -> None:
     """
     hints = typing.get_type_hints(OPTIONS[config_name])
     paths = {f"paths.{name}": str for name in config.get("paths", {})}
-    for name, hint in (hints | paths).items():
+    for name, hint in (hints | paths | NESTED.get(config_name, {})).items():
         check_key(config, name, name, hint)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -92,7 +93,8 @@ class ImageSet:
     `fingerprint` stands for what the splits hold, so that a run is known by its data, not by a
     path. It is computed unless it is given, as sets too large to be read at each start do.
     `factors` are the factors of variation, where they are known, and their numbers of levels. The
-    labels are then one-hot of each, beside each other in this order.
+    labels are then one-hot of each, beside each other in this order. `files` are the files that it
+    depends on, there or not, if it says which: while they and the code are as they were, so is it.
     """
 
     name: str
@@ -103,6 +105,7 @@ class ImageSet:
     fingerprint: str = field(default="", compare=False)
     class_names: tuple[str, ...] = ()
     factors: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[Path, ...] | None = field(default=None, compare=False)
     given: bool = field(default=False, init=False, compare=False)  # the fingerprint was
 
     def __post_init__(self):
@@ -132,7 +135,8 @@ class ImageSet:
         digest = blake2b(f"{self.fingerprint}, first {n}".encode(), digest_size=8).hexdigest()
         title = f"{self.title}, first {n:,} of each split"
         fingerprint = digest if self.given else ""
-        return ImageSet(self.name, title, *splits, fingerprint, self.class_names, self.factors)
+        about = (fingerprint, self.class_names, self.factors, self.files)
+        return ImageSet(self.name, title, *splits, *about)
 
     def exclude(self, class_name: str | None) -> "ImageSet":
         """Without the images of a class in training and validation; the test keeps all.

@@ -32,6 +32,7 @@ UNNAMED = (
         "compile",
         "fast_path",
         "checkpoint_seconds",
+        "sweep",
     ),
     *WITHOUT_EFFECT,
 )

@@ -59,6 +59,12 @@ def run_from_path(path: str | None) -> Run:
     return Run(Path(path))
 
 
+def run_of_identity(outputs: str | Path, identity: dict[str, Any]) -> Run | None:
+    """The run whose folder is named by this identity."""
+    found = sorted(Path(outputs).glob(f"runs/*-{digest(identity)}"))
+    return Run(found[0]) if found else None
+
+
 def find_or_create_run(
     outputs: str | Path,
     identity: dict[str, Any],
@@ -70,9 +76,8 @@ def find_or_create_run(
     A run made before a key existed is the same run if the key now has its default value, which
     `defaults` gives for the run's choices of groups.
     """
-    root, key = Path(outputs) / "runs", digest(identity)
-    for path in sorted(root.glob(f"*-{key}")):
-        return Run(path)
+    if named := run_of_identity(outputs, identity):
+        return named
     for run in find_runs(outputs):
         try:
             record = run.record
@@ -92,7 +97,7 @@ def find_or_create_run(
                 with contextlib.suppress(CannotWrite):
                     write_json(run.path / "run.json", record | {"identity": identity})
             return Run(run.path)
-    return Run(root / f"{name}-{key}")
+    return Run(Path(outputs) / "runs" / f"{name}-{digest(identity)}")
 
 
 def select_runs(runs: Sequence[RunLike], filters: list[str]) -> list[RunLike]:

@@ -31,14 +31,14 @@ from ae_lab.tracking import run_files
 from ae_lab.tracking.environment import describe_environment, digest_code
 from ae_lab.tracking.identity import digest
 from ae_lab.tracking.lock import lock_folder
-from ae_lab.tracking.run_files import UnusableFile
+from ae_lab.tracking.run_files import UnusableFile, seal
 
 FORMAT = 2  # of the configuration in a run's folder; raised when its keys change
 RUN_METRICS = "evaluations/run_metrics.json"
 CONFIG, HYDRA = ".hydra/config.yaml", ".hydra/hydra.yaml"
 # All that is read of a run, by the properties of `Run` that read it.
-READ = ("status", "record", "metrics", "history", "overrides", "other_code", "search_path")
-READ += ("_written_config", "_finished_files")
+READ = ("status", "record", "metrics", "history", "overrides", "other_code")
+READ += ("_sound_hydra", "_sound_config", "_finished_files")
 
 
 class Run:
@@ -49,6 +49,7 @@ class Run:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.last, self.best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
+        self._contents: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {}
 
     @property
     def name(self) -> str:
@@ -64,7 +65,16 @@ class Run:
         return bool(names & {"run.json", "status.json", "metrics.json", ".hydra", "checkpoints"})
 
     def _read(self, file: str, shape: object, cure: str = run_files.AGAIN) -> dict[str, Any]:
-        return run_files.read_json(self.path / file, shape, cure) or {}
+        """The content of a file, which is read again once it is another."""
+        try:
+            status = (self.path / file).stat()
+        except OSError:
+            return run_files.read_json(self.path / file, shape, cure) or {}
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._contents.get(file, ((), {}))[0] != stamp:
+            content = run_files.read_json(self.path / file, shape, cure) or {}
+            self._contents[file] = (stamp, content)
+        return self._contents[file][1]
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -164,15 +174,18 @@ class Run:
                 f"{self.path} was made by a version of ae_lab whose configuration had other keys: "
                 "train it again, or check out the commit in its environment.json"
             )
-        _ = self._written_config
+        _ = self._sound_config
         return OmegaConf.load(self.path / CONFIG)
 
     @property
-    def _written_config(self) -> dict[str, Any]:
+    def _sound_config(self) -> None:
         path = self.path / CONFIG
-        if content := run_files.read_yaml(path, run_files.CONFIG, run_files.AGAIN):
-            return content
-        raise UnusableFile(path, "is missing", run_files.AGAIN)
+        if not run_files.check_yaml(path, run_files.CONFIG, run_files.AGAIN):
+            raise UnusableFile(path, "is missing", run_files.AGAIN)
+
+    @property
+    def _sound_hydra(self) -> None:
+        run_files.check_yaml(self.path / HYDRA, run_files.HYDRA, run_files.AGAIN)
 
     @property
     def _finished_files(self) -> None:
@@ -261,8 +274,8 @@ class Run:
         if hydra is not None:
             overrides = OmegaConf.to_yaml(hydra.overrides.task)
             write_text(self.path / ".hydra" / "overrides.yaml", overrides)
-            write_text(self.path / HYDRA, OmegaConf.to_yaml({"hydra": hydra}))
-        write_text(self.path / CONFIG, OmegaConf.to_yaml(config))
+            write_text(self.path / HYDRA, seal(OmegaConf.to_yaml({"hydra": hydra})))
+        write_text(self.path / CONFIG, seal(OmegaConf.to_yaml(config)))
 
     def repair(self, config: DictConfig, hydra: DictConfig | None, record: dict) -> None:
         """Write again, or remove, what is damaged and does not take training to make."""

@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -42,6 +43,8 @@ MULTIRUN = {"figures?": [{str: object}], "run_metrics?": {str: {str: object}}}
 JOB = {"overrides": [str], "choices": {str: str}, "run?": str, "error?": str}
 SWEEP = {"started": str, "key": str, "data": {str: str}, "jobs": {str: JOB}}
 EVALUATION = {"title": str, "note": str, "rows": {str: {str: NUMBER}}, "subject?": str}
+
+SEAL = "# whole: "
 
 AGAIN = "rerun the run's command, which writes it again"
 DELETE = "delete it, nothing else is lost"
@@ -82,6 +85,29 @@ def read_yaml(path: Path, shape: object, cure: str) -> Any:
         UnusableFile: it cannot be read, or its content does not have the shape.
     """
     return _read(path, shape, cure, load_yaml)
+
+
+def seal(text: str) -> str:
+    """A YAML text with a last line that tells a reader that all of it is there, as it was written:
+    to check that is a hundred times as fast as to parse it."""
+    return f"{text}{SEAL}{blake2b(text.encode(), digest_size=8).hexdigest()}\n"
+
+
+def check_yaml(path: Path, shape: object, cure: str) -> bool:
+    """Check that a YAML file is as it was written, or has the shape that it must have; whether
+    there is one.
+
+    Raises:
+        UnusableFile: it cannot be read, or its content does not have the shape.
+    """
+    with _explained(path, cure):
+        try:
+            text = path.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if text == seal(text.rpartition(SEAL)[0]):
+            return True
+    return read_yaml(path, shape, cure) is not None
 
 
 def load_yaml(text: str) -> Any:
@@ -192,6 +218,8 @@ def find_mismatch(value: object, shape: Any, place: str = "it") -> str:
     elif isinstance(shape, dict):
         if not isinstance(value, dict):
             return f"{place} is not a mapping"
+        if shape == {str: object}:
+            return ""
         names = {str(name).rstrip("?"): name for name in shape}
         if missing := [n for n, name in names.items() if name == n and n not in value]:
             return f"'{missing[0]}' is missing"

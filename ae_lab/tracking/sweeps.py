@@ -1,40 +1,32 @@
-"""Sweeps: what is checked before the first job, written by each, and shown after the last.
+"""Sweeps: the file in which each job writes how it ended, and the runs of several starts.
 
 Each start of a sweep has a folder of its own with a file `sweep.json`: when it started, what all
 its jobs share, its data, and the outcome of each job. An experiment may be run in parts; its
 starts lie side by side in one folder, and those whose jobs share the same belong together.
 """
 
-import contextlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
+from omegaconf import DictConfig
 
-from ae_lab.core import command, configuration
-from ae_lab.core.console import print_table
-from ae_lab.core.errors import UserError, root_cause
-from ae_lab.core.files import check_writable, write_json
+from ae_lab.core import configuration
+from ae_lab.core.console import RANK
+from ae_lab.core.files import write_json
 from ae_lab.tracking import run_files
-from ae_lab.tracking.identity import affects_result, digest
-from ae_lab.tracking.registry import print_skipped, skip_damaged, tabulate_runs
+from ae_lab.tracking.registry import print_skipped, skip_damaged
 from ae_lab.tracking.run import Run
 from ae_lab.tracking.run_files import UnusableFile
 
 FILE = "sweep.json"
+OUTCOME = "AE_LAB_OUTCOME"  # the file in which a process that a launcher started says how it ended
 
 
 def in_sweep() -> bool:
@@ -111,138 +103,40 @@ def finished_runs(sweeps: Sequence[Sweep]) -> list[Run]:
 
 
 def record_outcome(run: Run | None = None, error: str = "") -> None:
-    """Write how a job ended to the sweep's file, whichever process runs it."""
-    hydra = HydraConfig.get()
-    file = configuration.path_from_start(hydra.sweep.dir) / FILE
-    outcome = {"overrides": list(hydra.overrides.task), "choices": configuration.choices()}
-    outcome |= {"run": os.path.relpath(run.path, file.parent)} if run else {"error": error}
-    with FileLock(file.with_name(f".{FILE}.lock")):
+    """Write how a job ended to the sweep's file, whichever process runs it; or to where a launcher
+    that has started this process for it will look."""
+    if RANK > 0 or not HydraConfig.initialized():
+        return
+    outcome = describe_outcome(HydraConfig.get(), run, error)
+    if in_sweep():
+        folder = configuration.path_from_start(HydraConfig.get().sweep.dir)
+        record_outcomes(folder, {HydraConfig.get().job.num: outcome})
+    elif OUTCOME in os.environ:
+        file = Path(os.environ[OUTCOME])
+        announced = json.loads(file.read_text()) if file.exists() else {}
+        write_json(file, announced | outcome)
+
+
+def announce(run: Run) -> None:
+    """Tell a launcher that has started this process which run it is about to train."""
+    if not in_sweep():
+        record_outcome(run)
+
+
+def describe_outcome(hydra: DictConfig, run: Run | None = None, error: str = "") -> dict[str, Any]:
+    """How a job ended, of the settings that Hydra had for it."""
+    end = {"run": str(run.path.absolute())} if run else {"error": error}
+    choices = configuration.choices(hydra)
+    return {"overrides": list(hydra.overrides.task), "choices": choices} | end
+
+
+def record_outcomes(folder: Path, outcomes: dict[int, dict[str, Any]]) -> None:
+    """Write how jobs of a sweep ended, by their numbers, to its file."""
+    file = folder / FILE
+    for outcome in outcomes.values():
+        if "run" in outcome:
+            outcome["run"] = os.path.relpath(outcome["run"], folder)
+    with FileLock(folder / f".{FILE}.lock"):
         sweep = json.loads(file.read_text())
-        sweep["jobs"][str(hydra.job.num)] = outcome
+        sweep["jobs"] |= {str(number): outcome for number, outcome in outcomes.items()}
         write_json(file, sweep)
-
-
-class SweepCallback(Callback):
-    """Loads each data set of a sweep before its first job, prints one table after its last.
-
-    `columns` names run metrics that the table shows. Hydra turns exceptions of callbacks into
-    warnings, so these end the process instead.
-    """
-
-    def __init__(self, columns: Sequence[str] = ()):
-        self.columns = list(columns)
-
-    def on_multirun_start(self, config: DictConfig, **_) -> None:
-        command.exit_on_error(self.start, config)
-
-    def start(self, config: DictConfig) -> None:
-        overrides = SweepOverrides(config)
-        folder = Path(config.hydra.sweep.dir)
-        check_writable(folder, "choose another folder with paths.outputs=...")
-        data = {
-            name: instantiate(source).fingerprint
-            for name, source in overrides.data_sources().items()
-        }
-        started = datetime.now(UTC).isoformat()
-        self.sweep = Sweep(folder, started, overrides.sweep_key(), data)
-        before = latest_sweeps(folder.parent) if overrides.params else []
-        if before and not before[-1].belongs_with(self.sweep):
-            print(
-                f"Settings or data are not those of the {len(finished_runs(before))} runs of "
-                f"{folder.parent}: its figures now leave those out, and the command that made "
-                "them brings them back."
-            )
-        content = {"started": started, "key": self.sweep.key, "data": data, "jobs": {}}
-        write_json(folder / FILE, content)
-
-    def on_multirun_end(self, config: DictConfig, **_) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        [this] = find_sweeps(folder)
-        command.exit_on_error(self.finish, config, this)
-        if any("error" in outcome for outcome in this.outcomes):
-            sys.exit(1)
-
-    def finish(self, config: DictConfig, this: Sweep) -> None:
-        """Show this start's runs, and those of earlier starts that belong with them."""
-        overrides = SweepOverrides(config)
-        others = find_sweeps(this.folder.parent) if overrides.params else [this]
-        together = [sweep for sweep in others if sweep.belongs_with(this)]
-        runs = finished_runs(together)
-        for run in runs:
-            for name in self.columns:
-                add_run_metric(run, name, config.run_metrics)
-        shown = this.folder.parent if len(together) > 1 else this.folder
-        show_sweep(shown, runs, this.outcomes, self.columns)
-
-
-def add_run_metric(run: Run, name: str, run_metrics: DictConfig) -> None:
-    """Compute one of the configuration's run metrics; leave it out where the run's data is gone."""
-    settings = OmegaConf.to_container(run_metrics[name], resolve=True)
-    try:
-        run.add_metric(name, settings, lambda: instantiate(run_metrics[name], run=run))
-    except Exception as error:
-        if not isinstance(root_cause(error), UserError):
-            raise
-
-
-def show_sweep(folder: Path, runs: list[Run], outcomes: list[dict], columns: list[str]) -> None:
-    """The table that ends a sweep, and what failed and why."""
-    if runs:
-        print_table(tabulate_runs(runs, columns))
-    if failed := [outcome for outcome in outcomes if "error" in outcome]:
-        table = Table(title=f"{len(failed)} of {len(outcomes)} jobs failed", title_justify="left")
-        table.add_column("job", style="red", overflow="fold")
-        table.add_column("why", overflow="fold")
-        for outcome in failed:
-            table.add_row(" ".join(outcome["overrides"]), outcome["error"])
-        print_table(table)
-    if runs:
-        print(f"Figures: python -m ae_lab.report {folder}")
-
-
-class SweepOverrides:
-    """What a sweep's experiment and then its command line set: what varies, by key, and what all
-    its jobs share."""
-
-    def __init__(self, sweep: DictConfig):
-        params = sweep.hydra.sweeper.params or OmegaConf.create({})
-        self.params: dict[str, str] = {
-            str(key): value for key, value in OmegaConf.to_container(params, resolve=True).items()
-        }
-        self.data = sweep.hydra.runtime.choices.data
-        of_experiment = [f"{key}={value}" for key, value in self.params.items()]
-        words = [*of_experiment, *sweep.hydra.overrides.task]
-        parsed = OverridesParser.create().parse_overrides(words)
-        swept = {one.key_or_group for one in parsed if one.is_sweep_override()} | {*self.params}
-        self.varied = {one.key_or_group: one for one in parsed if one.key_or_group in swept}
-        self.fixed = [one.input_line for one in parsed if one.key_or_group not in swept]
-        self.fixed += configuration.search_path(sweep.hydra)
-
-    def sweep_key(self) -> str:
-        """What sweeps share whose runs belong together, as of an experiment that is run in parts:
-        all settings but for those that the experiment sweeps.
-
-        Empty where they cannot be composed: Hydra will say why.
-        """
-        more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
-        with contextlib.suppress(Exception):
-            config = configuration.compose(self.fixed)
-            shared = configuration.flatten(config)
-            settings = {key: value for key, value in shared.items() if affects_result(key)}
-            return digest([settings, self.params | more])
-        return ""
-
-    def data_sources(self) -> dict[str, DictConfig]:
-        """The source of each choice of `data` that the sweep makes.
-
-        Choices that do not exist are left to Hydra, which names them.
-        """
-        chosen = {self.data: self.fixed}
-        if one := self.varied.get("data"):
-            names = one.sweep_string_iterator() if one.is_sweep_override() else [one.value()]
-            chosen = {str(name): [*self.fixed, f"data={name}"] for name in names}
-        sources = {}
-        for name, words in chosen.items():
-            with contextlib.suppress(Exception):
-                sources[name] = configuration.compose(words).data.source
-        return sources

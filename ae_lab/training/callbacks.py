@@ -1,5 +1,7 @@
 """What a run leaves behind while it trains: checkpoints, a history, a progress bar."""
 
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -20,12 +22,37 @@ class Checkpoints(Checkpoint):
     too. A best checkpoint may be younger than the last one: a run that resumes comes by that epoch
     again and writes the same. One that `extends` another, and starts from its last checkpoint, may
     stop later than that one did.
+
+    Ctrl-C, or a signal to end, saves at the next moment from which a run resumes to the bit, and
+    then ends the process; a second Ctrl-C ends it at once.
     """
 
     def __init__(self, folder: Path, seconds: float, extends: bool = False):
         self.folder, self.seconds, self.extends = folder, seconds, extends
         self.best: float | None = None  # monitored value
         self.saved_at = time.monotonic()
+        self.interrupted = False
+        self.handler_before = None
+
+    def on_fit_start(self, trainer, module) -> None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and callable(signal.getsignal(signal.SIGINT)):  # it may be ignored
+            self.handler_before = signal.signal(signal.SIGINT, self.interrupt)
+
+    def interrupt(self, number, frame) -> None:
+        self.interrupted = True
+        self.restore_handler()
+
+    def restore_handler(self) -> None:
+        if self.handler_before is not None:
+            signal.signal(signal.SIGINT, self.handler_before)
+            self.handler_before = None
+
+    def on_fit_end(self, trainer, module) -> None:
+        self.restore_handler()
+
+    def on_exception(self, trainer, module, exception) -> None:
+        self.restore_handler()
 
     def save(self, trainer: pl.Trainer) -> None:
         module = trainer.lightning_module
@@ -40,13 +67,21 @@ class Checkpoints(Checkpoint):
         # than the moving average that was validated.
         trainer.save_checkpoint(self.folder / "best.ckpt", storage_options=WEIGHTS_ALONE)
 
-    @property
-    def due(self) -> bool:
-        return time.monotonic() - self.saved_at > self.seconds
+    def save_if_due(self, trainer: pl.Trainer) -> None:
+        """Save, if it is time to or the process is to end, which it then does.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted.
+        """
+        waited = time.monotonic() - self.saved_at > self.seconds
+        if waited or self.interrupted or trainer.received_sigterm:
+            self.save(trainer)
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        if self.due and is_resumable(trainer, batch_idx):
-            self.save(trainer)
+        if is_resumable(trainer, batch_idx):
+            self.save_if_due(trainer)
 
     def on_validation_end(self, trainer, module) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
@@ -61,8 +96,9 @@ class Checkpoints(Checkpoint):
         is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if is_last and self.best is None:
             self.save_best(trainer)
-        if is_last or self.due or trainer.world_size > 1:
+        if is_last or trainer.world_size > 1:
             self.save(trainer)
+        self.save_if_due(trainer)
 
     def on_save_checkpoint(self, trainer, module, checkpoint: dict) -> None:
         checkpoint["should_stop"] = trainer.should_stop

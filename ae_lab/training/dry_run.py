@@ -1,24 +1,16 @@
 """A step of the model without data and memory, before anything is prepared, made or trained."""
 
-import contextlib
 import os
-import time
 from collections.abc import Sequence
-from itertools import product
 
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
-from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from ae_lab.core import command, configuration, validation
 from ae_lab.core.errors import UserError, check_int, root_cause
 from ae_lab.data.images import Batch
 
 COPIES = 4  # of each weight in training: itself, its gradient, two moments
-SECONDS = 10.0  # at most, to check the jobs of a sweep
 
 
 def check_model(config: DictConfig) -> None:
@@ -85,58 +77,3 @@ def check_size(num_parameters: int) -> None:
             f"train, and this machine has {memory / 1e9:,.0f}: choose a smaller latent, hidden or "
             "depth"
         )
-
-
-class SweepCheck(Callback):
-    """Checks all jobs of a sweep before the first trains, and says which cannot run.
-
-    The others run all the same. It looks at as many jobs as `SECONDS` allow.
-    """
-
-    def on_multirun_start(self, config: DictConfig, **_) -> None:
-        # Hydra turns exceptions of callbacks into warnings.
-        command.exit_on_error(self.check_jobs, config)
-
-    def check_jobs(self, config: DictConfig) -> None:
-        params = config.hydra.sweeper.params or {}
-        words = [f"{key}={value}" for key, value in params.items()]
-        words += config.hydra.overrides.task
-        choices: list[list[str]] = []
-        with contextlib.suppress(Exception):  # Hydra will say what is wrong with them
-            choices = [values_of(one) for one in OverridesParser.create().parse_overrides(words)]
-        for number, job in enumerate(within(SECONDS, product(*choices))):
-            if why := find_fault([*job, *configuration.search_path(config.hydra)]):
-                print(f"job {number} cannot run ({' '.join(job)}): {why}")
-        if empty := [word for word, values in zip(words, choices, strict=False) if not values]:
-            raise UserError(f"the sweep has no job: {empty[0]} stands for no value")
-
-
-def values_of(override) -> list[str]:
-    """What one word of a sweep's command line stands for in its jobs."""
-    if not override.is_sweep_override() or isinstance(override.value(), Glob):
-        return [override.input_line]
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-
-
-def within(seconds: float, items):
-    """The items that are reached within a time, and the first one in any case."""
-    end = time.monotonic() + seconds
-    for place, item in enumerate(items):
-        if place and time.monotonic() > end:
-            return
-        yield item
-
-
-def find_fault(words: list[str]) -> str:
-    """Why a job cannot run; nothing where it can, or where Hydra will say."""
-    try:
-        config = configuration.compose(words)
-    except Exception:
-        return ""
-    try:
-        validation.check_options(config, "config")
-        validation.check_parts(config)
-        check_model(config)
-    except Exception as error:
-        return command.explain_error(error)
-    return ""

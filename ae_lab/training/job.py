@@ -1,5 +1,6 @@
 """The main job: compose → fit → test → leave a record."""
 
+import os
 import signal
 import sys
 import traceback
@@ -14,17 +15,19 @@ from omegaconf import DictConfig, ListConfig
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ae_lab.core import command, configuration, validation
-from ae_lab.core.console import RANK, print_rank_zero, print_table
-from ae_lab.core.errors import Diverged, RunFailed, UserError, check_int, root_cause
+from ae_lab.core.console import RANK, print_rank_zero
+from ae_lab.core.errors import Diverged, Pruned, RunFailed, UserError, check_int, root_cause
 from ae_lab.data import ImageData, ImageSet
 from ae_lab.data.module import load_data
 from ae_lab.models import Autoencoder
 from ae_lab.models.conditioning import check_labels, check_side
-from ae_lab.tracking.identity import identify, run_name
-from ae_lab.tracking.registry import find_or_create_run, tabulate_runs
+from ae_lab.tracking.facts import DataFacts, Facts
+from ae_lab.tracking.finished import is_done
+from ae_lab.tracking.identity import identify, is_within, run_name
+from ae_lab.tracking.registry import find_or_create_run
 from ae_lab.tracking.run import Run
-from ae_lab.tracking.run_files import UnreadableFile, load_checkpoint
-from ae_lab.tracking.sweeps import in_sweep, record_outcome
+from ae_lab.tracking.run_files import load_checkpoint
+from ae_lab.tracking.sweeps import announce, in_sweep
 from ae_lab.training.callbacks import Checkpoints, History
 from ae_lab.training.continuation import (
     copy_best,
@@ -43,26 +46,7 @@ from ae_lab.training.trainer import (
     resolve_precision,
 )
 
-
-def run_job(config: DictConfig) -> dict[str, float] | None:
-    """One job of Hydra's. A failure ends the process, or inside a sweep this job alone."""
-    quiet_libraries()
-    swept = in_sweep()
-    if swept:
-        print(f"\njob {HydraConfig.get().job.num}: {' '.join(configuration.overrides())}")
-    try:
-        run = train(config)
-    except Exception as error:
-        if not swept:
-            raise
-        command.print_error(error)
-        record_outcome(error=command.explain_error(error))
-        return None
-    if swept:
-        record_outcome(run)
-    elif RANK == 0:
-        print_table(tabulate_runs([run]))
-    return run.metrics
+OF_THE_JOB = ("figures", "trust", "sweep")  # what its run does not depend on and nobody asks for
 
 
 def train(config: DictConfig) -> Run:
@@ -73,6 +57,7 @@ def train(config: DictConfig) -> Run:
         UserError: the request cannot be carried out; nothing was written.
         RunFailed: the run had started; what it saved is kept.
     """
+    quiet_libraries()
     parent = parent_run(config)
     if config.extend is not None:
         config = extend_config(config, parent)
@@ -91,6 +76,8 @@ def train(config: DictConfig) -> Run:
     if config.init_from is not None:
         load_weights(model, parent)
     run, record = find_run(config, data.images, model, parent)
+    remember_facts(config, data)
+    announce(run)
     if is_done(run, config):  # asked before the lock: a finished run may be on a read-only disk
         return run
     with run.lock(wait=in_sweep()):
@@ -103,21 +90,12 @@ def train(config: DictConfig) -> Run:
     return run
 
 
-def is_done(run: Run, config: DictConfig) -> bool:
-    """Whether the run is finished, with all its files, and says so.
-
-    Raises:
-        UnreadableFile: we may not read one of its files.
-    """
-    faults = [] if config.force else run.faults
-    for fault in faults:
-        if isinstance(fault, UnreadableFile):
-            raise fault
-    if config.force or faults or not run.done:
-        return False
-    note = ", trained with different code (force=true trains again)" if run.other_code else ""
-    print_rank_zero(f"done already{note}: {run.path}")
-    return True
+def remember_facts(config: DictConfig, data: ImageData) -> None:
+    """Save what a later start can then tell without torch."""
+    facts, images = Facts(config), data.images
+    found = DataFacts(images.fingerprint, data.shape, data.classes)
+    facts.remember_data(config.data.limit, found, images.files)
+    facts.remember_precision(data.shape, resolve_precision(config))
 
 
 def hydra_settings() -> DictConfig | None:
@@ -134,10 +112,11 @@ def refuse_several_devices_in_sweep(devices: object) -> None:
         several = torch.cuda.device_count() > 1
     else:
         several = len(devices) > 1 if isinstance(devices, ListConfig) else str(devices) != "1"
-    if several and in_sweep():
+    started_together = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    if several and in_sweep() and not started_together:
         raise UserError(
-            f"trainer.devices={devices} in a sweep: a job on several devices is started as a run "
-            "of its own, without -m"
+            f"trainer.devices={devices} in a sweep takes a process of its own for each job: add "
+            "hydra/launcher=local"
         )
 
 
@@ -162,7 +141,7 @@ def find_run(
         "data": {"name": images.name, "title": images.title, "fingerprint": images.fingerprint},
         "metrics": {name: metric.higher_is_better for name, metric in model.metrics.items()},
         "choices": choices,
-        "configuration": {key: flat[key] for key in flat if key not in ("figures", "trust")},
+        "configuration": {key: flat[key] for key in flat if not is_within(key, OF_THE_JOB)},
         "identity": identity,
     }
     return find_or_create_run(config.paths.outputs, identity, name, default_identity), record
@@ -191,7 +170,12 @@ def fit(
         if config.compile:
             for part in (model.encoder, model.bottleneck, model.decoder):
                 part.compile()
-        trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
+        try:
+            trainer.fit(model, data, ckpt_path=source.last if last else None, weights_only=True)
+        except Pruned as pruned:
+            run.set_status("interrupted", error=str(pruned))
+            print_rank_zero(f"{pruned}: {run.path}")
+            return
         model.load_state_dict(run.best_weights())
         trainer.test(model, data, verbose=False)
         finish(trainer, run, model)

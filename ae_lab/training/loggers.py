@@ -6,7 +6,7 @@ from torch import Tensor
 from ae_lab.tracking.identity import is_within
 
 # What a person chooses of how a run goes, which says nothing of what comes out.
-NOT_HYPERPARAMETERS = ("checkpoint_seconds", "compile", "fast_path", "force", "trust")
+NOT_HYPERPARAMETERS = ("checkpoint_seconds", "compile", "fast_path", "force", "sweep", "trust")
 NOT_HYPERPARAMETERS += ("paths", "logger", "trainer", "scale", "experiment", "run_metrics")
 # Losses of training and validation in one chart, in the tab "Custom scalars".
 CHARTS = {"training and validation": {"loss": ["Multiline", ["train/loss", "val/loss"]]}}

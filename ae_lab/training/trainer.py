@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -21,6 +22,7 @@ from ae_lab.tracking.run import Run
 from ae_lab.training.callbacks import Checkpoints, EarlyStopping, History, ProgressBar
 from ae_lab.training.checkpoint_io import AtomicCheckpointIO
 from ae_lab.training.image_logger import ImageLogger
+from ae_lab.training.pruning import Pruning
 
 # Zero passes Lightning's own checks of these, and is divided by later.
 COUNTS = ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches", "log_every_n_steps")
@@ -159,6 +161,13 @@ class LateArguments(pl.Callback):
         vars(trainer).update(self.arguments)
 
 
+def cluster_plugins() -> list[SLURMEnvironment]:
+    """What tells Lightning that submitit queues a job of Slurm again, so that it must not."""
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and SLURMEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
+
+
 def build_trainer(
     config: DictConfig, run: Run, step: int, model: Autoencoder, source: Run | None = None
 ) -> pl.Trainer:
@@ -180,6 +189,8 @@ def build_trainer(
         mode = "max" if model.monitor_is_better_higher else "min"
         callbacks.append(EarlyStopping(model.monitor, patience=config.early_stopping, mode=mode))
     callbacks += instantiate(config.callbacks).values()
+    if config.sweep.study is not None:
+        callbacks.append(Pruning(config.sweep.study, config.sweep.trial))
     if config.trainer.enable_progress_bar:
         callbacks.append(ProgressBar(refresh_rate=20))
     withheld = {} if model.automatic_optimization else REFUSED_OF_MANUAL
@@ -197,7 +208,11 @@ def build_trainer(
             precision=resolve_precision(config),
             logger=list(instantiate(config.logger).values()) if RANK == 0 else False,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), *instantiate(config.trainer.get("plugins") or [])],
+            plugins=[
+                AtomicCheckpointIO(),
+                *cluster_plugins(),
+                *instantiate(config.trainer.get("plugins") or []),
+            ],
             default_root_dir=str(run.path),
         )
     except Exception as error:

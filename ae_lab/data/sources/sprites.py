@@ -150,6 +150,7 @@ def sprites(
         *splits,
         class_names=(*SHAPES, *names[len(SHAPES) :]),
         factors=factors,
+        files=(),
     )
 
 

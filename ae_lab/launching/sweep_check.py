@@ -1,0 +1,58 @@
+"""A look at all jobs of a sweep before the first trains."""
+
+import time
+from collections.abc import Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from ae_lab.core import command, validation
+from ae_lab.core.errors import UserError
+from ae_lab.launching.local import without_hydra
+from ae_lab.tracking.finished import find_finished_run
+
+SECONDS = 10.0  # at most
+
+
+class CheckedSweeper(BasicSweeper):
+    """Hydra's own sweeper, which composes all jobs before the first; here it also says which of
+    them cannot run. The others run all the same. It looks at as many jobs as `SECONDS` allow.
+
+    Raises:
+        UserError: the sweep has no job.
+    """
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        if not batch:
+            raise UserError(f"the sweep has no job: {self.find_empty()} stands for no value")
+        end = time.monotonic() + SECONDS
+        for number, words in enumerate(batch):
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+            if number and time.monotonic() > end:
+                continue
+            if why := find_fault(without_hydra(config)):
+                print(f"job {number} cannot run ({' '.join(words)}): {why}")
+
+    def find_empty(self) -> str:
+        """The word of the sweep that stands for no value."""
+        words = [*self._parse_config(), *self.config.hydra.overrides.task]
+        swept = [
+            o for o in OverridesParser.create().parse_overrides(words) if o.is_sweep_override()
+        ]
+        return next(o.input_line for o in swept if not list(o.sweep_string_iterator()))
+
+
+def find_fault(config: DictConfig) -> str:
+    """Why a job cannot run; nothing where it can."""
+    if find_finished_run(config):
+        return ""
+    from ae_lab.training.dry_run import check_model
+
+    try:
+        validation.check_options(config, "config")
+        validation.check_parts(config)
+        check_model(config)
+    except Exception as error:
+        return command.explain_error(error)
+    return ""
