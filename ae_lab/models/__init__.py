@@ -1,9 +1,9 @@
 """The parts of an autoencoder, and the LightningModule that puts them together.
 
-`interfaces` says what the parts promise each other; `autoencoder` is the module, `adversarial` the
-one with a critic beside it, `stacked` the one that trains layer by layer; `bottlenecks`,
-`quantization`, `variational`, `priors`, `objectives`, `regularizers`, `critics`, `likelihoods` and
-`networks` hold the parts that configurations name.
+`interfaces` says what the parts promise each other; `autoencoder` is the module, `steps` how it is
+trained, `adversarial` the one with a critic beside it, `stacked` the one that trains layer by
+layer; `bottlenecks`, `quantization`, `variational`, `priors`, `objectives`, `regularizers`,
+`critics`, `likelihoods` and `networks` hold the parts that configurations name.
 """
 
 from ae_lab.models.adversarial import AdversarialAutoencoder
