@@ -244,17 +244,14 @@ def test_facts_of_a_changed_file_are_not_recalled(tmp_path):
 
 
 def test_ctrl_c_saves_what_was_trained(run, tmp_path):
+    # A suite that runs in a shell's background was told to ignore the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = ["latent=2", "hidden=[16]", "epochs=3", "batch_size=32", "checkpoint_seconds=1000"]
     words += ["trainer.log_every_n_steps=1"]
     undisturbed = run(*words)
     expected = torch.load(undisturbed.last, weights_only=True)
     with pytest.raises(SystemExit):
-        run(
-            *words,
-            "+callbacks.stop._target_=tests.test_launching.PressCtrlC",
-            "seed=0",
-            "force=true",
-        )
+        run(*words, "+callbacks.stop._target_=tests.test_launching.PressCtrlC")
     [stopped] = [one for one in find_runs(tmp_path / "outputs") if one.path != undisturbed.path]
     assert stopped.state == "interrupted"
     assert torch.load(stopped.last, weights_only=True)["global_step"] == PressCtrlC.step
@@ -271,7 +268,6 @@ class PressCtrlC(pl.Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         if trainer.global_step + 1 == self.step:
-            signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
             os.kill(os.getpid(), signal.SIGINT)
 
 
