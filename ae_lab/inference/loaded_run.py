@@ -196,14 +196,28 @@ def load_run(
     """
     check_done(run)
     config = replace_data(run.config, data, noise)
-    built = ["model", *(["data"] if data is None else []), *(["noise"] if noise is None else [])]
-    check_built(run, *built)
-    module, model = load_data(config), instantiate(run.config.model)
+    built = [*(["data"] if data is None else []), *(["noise"] if noise is None else [])]
+    check_built(run, "model", *built)
+    module, model = load_data(config), load_model(run)
     if data is None:
         check_data(run, module)
     else:
         check_shapes(run, module, model)
         check_labels(model, module.images)
+    return LoadedRun(run, model, module, config)
+
+
+def load_model(run: Run) -> Autoencoder:
+    """The best model of a finished run, in evaluation mode, without its data.
+
+    Raises:
+        UserError: the run is not done, or its configuration is damaged or builds what is not
+            trusted.
+        RunFailed: its checkpoint is damaged or missing.
+    """
+    check_done(run)
+    check_built(run, "model")
+    model = instantiate(run.config.model)
     try:
         model.load_state_dict(run.best_weights())
     except RuntimeError as error:
@@ -211,7 +225,7 @@ def load_run(
             f"{run.best} is not of the model in {run.path / '.hydra/config.yaml'}: put the files "
             "of one run together, or train it again with force=true"
         ) from error
-    return LoadedRun(run, model.eval(), module, config)
+    return model.eval()
 
 
 def check_built(run: Run, *parts: str) -> None:
