@@ -328,6 +328,20 @@ GENERATE = {
     "run=nowhere sampler=5": "sampler=5 is no choice: leave it out, or choose from: autoregressive",
     "run=nowhere latent=2": "there is no key 'latent': did you mean 'label'?",
 }
+EXPORT = {
+    "": "which run? Give run=outputs/runs/...",
+    "run=nowhere output=x": "nowhere is not a run folder",
+    "run=nowhere output=[x]": "output must be text or null, got [x]",
+    "run=nowhere format=onx": "format=onx is not known: did you mean 'onnx'?",
+    "run=nowhere format=null": "format=null is no choice: choose from: html, onnx, safetensors",
+    "run=nowhere format.precision=int8": "format.precision needs format=onnx",
+    "run=nowhere format=html format.n=abc": "format.n must be an integer, got 'abc'",
+    "run=nowhere format=html format.directions=5": "format.directions must be a list of integers",
+    "run=nowhere format.license=[mit]": "format.license must be text, got [mit]",
+    "run=nowhere outptu=x": "there is no key 'outptu': did you mean 'output'?",
+    "run=nowhere trust=5": "trust must be a list of packages",
+    "run=nowhere --foo": "there is no flag --foo",
+}
 PREPARE = {
     "data=nope": "data=nope is not known",
     "data=null": "data=null is no choice: choose from",
@@ -373,6 +387,7 @@ MISTAKES = {
     "train": TRAIN,
     "evaluate": EVALUATE,
     "generate": GENERATE,
+    "export": EXPORT,
     "prepare_data": PREPARE,
     "report": REPORT,
     "runs": RUNS,

@@ -67,4 +67,17 @@ class GenerateOptions:
     file: str | None
 
 
-OPTIONS = {"config": TrainOptions, "evaluate": EvaluateOptions, "generate": GenerateOptions}
+@dataclass
+class ExportOptions:
+    """`conf/export.yaml`."""
+
+    run: str | None
+    output: str | None
+
+
+OPTIONS = {
+    "config": TrainOptions,
+    "evaluate": EvaluateOptions,
+    "generate": GenerateOptions,
+    "export": ExportOptions,
+}

@@ -21,6 +21,7 @@ from ae_lab.core.errors import UserError, root_cause
 from ae_lab.core.trust import check_trusted
 from ae_lab.models import Autoencoder
 from ae_lab.tracking import run_files
+from ae_lab.training.dry_run import check_model
 
 WEIGHTS, CONFIG, CARD, PICTURES = "model.safetensors", "config.yaml", "README.md", "pictures"
 FORMAT = 1  # of config.yaml; raised when its keys change
@@ -89,6 +90,7 @@ class ExportedFolder:
         weights = self.file(WEIGHTS)
         config = OmegaConf.create(self.config)
         check_trusted(config, self.path, ["model"])
+        check_model(config)  # also that it fits into memory
         try:
             state = load_file(weights)
         except SafetensorError as error:
