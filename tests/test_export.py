@@ -37,6 +37,13 @@ def model(outputs):
     return ae_lab.train(model="vae", **TINY, **{"paths.outputs": outputs})
 
 
+@pytest.fixture(scope="module")
+def onnxruntime():
+    """The package, imported while no test has changed the path: a part of it adds to it."""
+    pytest.importorskip("onnxruntime.transformers")
+    return pytest.importorskip("onnxruntime")
+
+
 @pytest.fixture
 def folder(model, command, tmp_path):
     """The model as an exported folder."""
@@ -242,35 +249,31 @@ def test_a_hostile_or_damaged_folder_is_refused_in_one_line(name, model, tmp_pat
     assert not (folder / "ran").exists()
 
 
-def run_onnx(file, **inputs):
-    import onnxruntime
-
+def run_onnx(onnxruntime, file, **inputs):
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     arrays = {name: value.numpy() for name, value in inputs.items()}
     return torch.from_numpy(session.run(None, arrays)[0])
 
 
-def test_onnx_files_are_the_encoder_and_the_decoder(model, command, images, tmp_path):
-    pytest.importorskip("onnxruntime")
+def test_onnx_files_are_the_encoder_and_the_decoder(onnxruntime, model, command, images, tmp_path):
     done = command("export", f"run={model.path}", f"output={tmp_path}", "format=onnx")
     assert done.returncode == 0, done.stderr
     for batch in (images, images[:1]):
-        codes = run_onnx(tmp_path / "encoder.onnx", image=batch)
+        codes = run_onnx(onnxruntime, tmp_path / "encoder.onnx", image=batch)
         torch.testing.assert_close(codes, model.encode(batch), atol=1e-4, rtol=1e-4)
-        decoded = run_onnx(tmp_path / "decoder.onnx", code=codes)
+        decoded = run_onnx(onnxruntime, tmp_path / "decoder.onnx", code=codes)
         torch.testing.assert_close(decoded, model.decode(codes), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 2e-3), ("int8", 0.1)])
 def test_other_precisions_say_what_they_cost(
-    precision, tolerance, model, command, images, tmp_path
+    precision, tolerance, onnxruntime, model, command, images, tmp_path
 ):
-    pytest.importorskip("onnxruntime")
     words = ["format=onnx", f"format.precision={precision}"]
     done = command("export", f"run={model.path}", f"output={tmp_path}", *words)
     assert done.returncode == 0, done.stderr
     assert f"{precision} costs " in done.stdout
-    decoded = run_onnx(tmp_path / "decoder.onnx", code=model.encode(images))
+    decoded = run_onnx(onnxruntime, tmp_path / "decoder.onnx", code=model.encode(images))
     torch.testing.assert_close(decoded, model.reconstruct(images), atol=tolerance, rtol=0)
 
 

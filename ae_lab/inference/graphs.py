@@ -33,7 +33,8 @@ class Graph:
 
     def export(self) -> torch.export.ExportedProgram:
         """The graph for batches of any size."""
-        few = tuple(value[:NUM_TRACED] for value in self.inputs.values())
+        # Copies: a file of torch's holds them, with all that a view looks at.
+        few = tuple(value[:NUM_TRACED].clone() for value in self.inputs.values())
         batch = torch.export.Dim("batch")
         shapes = tuple({0: batch} for _ in few)
         return torch.export.export(self.module, few, dynamic_shapes=shapes)
