@@ -204,10 +204,21 @@ HOSTILE = {
         lambda f: change_config(
             f, lambda c: c.update(model={"_target_": "ae_lab.data.Corruption", "clip": True})
         ),
-        "",
+        "describes no autoencoder",
+    ),
+    "a data set": (set_target("ae_lab.data.image_folder"), "which is no part of a model"),
+    "a logger": (
+        set_target("pytorch_lightning.loggers.WandbLogger"),
+        "which is no part of a model",
     ),
     "interpolation": (
         lambda f: change_config(f, lambda c: c["model"].update(seed="${oc.env:HOME}")),
+        "has an interpolation",
+    ),
+    "escaped interpolation": (
+        lambda f: (f / "config.yaml").write_text(
+            (f / "config.yaml").read_text().replace("seed: 0", 'seed: "\\x24{oc.env:HOME}"', 1)
+        ),
         "has an interpolation",
     ),
     "other sizes": (

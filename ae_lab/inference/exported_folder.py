@@ -9,16 +9,18 @@
 It may come from anyone, so what is read of it is checked before anything is built.
 """
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
+from ae_lab import data
 from ae_lab.core.errors import UserError, root_cause
-from ae_lab.core.trust import check_trusted
+from ae_lab.core.trust import check_trusted, named_in
 from ae_lab.models import Autoencoder
 from ae_lab.tracking import run_files
 from ae_lab.training.dry_run import check_model
@@ -69,7 +71,7 @@ class ExportedFolder:
                 f"{file} is of format {config['format']}, and this version of ae_lab reads "
                 f"{FORMAT}: {AGAIN}"
             )
-        if "${" in file.read_text():  # a resolver may read the environment
+        if "${" in json.dumps(config, default=str):  # a resolver may read the environment
             raise UserError(f"{file} has an interpolation, which no export writes: {AGAIN}")
         return config
 
@@ -77,6 +79,21 @@ class ExportedFolder:
     def about(self) -> dict[str, Any]:
         """The data that the model was trained on: name, fingerprint, shape, classes."""
         return self.config["data"]
+
+    def check_builds_model_alone(self) -> None:
+        """Check that what is built is an autoencoder, of parts that read and write no files.
+
+        Raises:
+            UserError: it is another part of ae_lab's, as a data set.
+        """
+        names = [*named_in(self.config["model"])]
+        if foreign := [name for name in names if not is_model_part(name)]:
+            raise UserError(
+                f"{self.path} builds {foreign[0]}, which is no part of a model: {AGAIN}"
+            )
+        kind = get_object(self.config["model"]["_target_"])
+        if not (isinstance(kind, type) and issubclass(kind, Autoencoder)):
+            raise UserError(f"{self.path / CONFIG} describes no autoencoder: {AGAIN}")
 
     def load_model(self) -> Autoencoder:
         """The model with its weights, in evaluation mode on the CPU.
@@ -90,6 +107,7 @@ class ExportedFolder:
         weights = self.file(WEIGHTS)
         config = OmegaConf.create(self.config)
         check_trusted(config, self.path, ["model"])
+        self.check_builds_model_alone()
         check_model(config)  # also that it fits into memory
         try:
             state = load_file(weights)
@@ -100,8 +118,6 @@ class ExportedFolder:
         except HydraException as error:
             why = str(root_cause(error)).partition("\n")[0]
             raise UserError(f"{self.path / CONFIG} cannot be built ({why}): {AGAIN}") from error
-        if not isinstance(model, Autoencoder):
-            raise UserError(f"{self.path / CONFIG} describes no autoencoder: {AGAIN}")
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -109,3 +125,14 @@ class ExportedFolder:
                 f"{weights} is not of the model in {CONFIG}: put the files of one export together"
             ) from error
         return model.eval()
+
+
+def is_model_part(name: str) -> bool:
+    """Whether a model may have a trusted part: none that reads data, trains or writes logs."""
+    package, _, attribute = name.rpartition(".")
+    if package == "ae_lab.data":
+        kind = getattr(data, attribute)
+        return isinstance(kind, type) and issubclass(kind, data.Corruption)
+    if package in ("ae_lab.models", "ae_lab.training"):
+        return True
+    return not name.startswith(("ae_lab.", "pytorch_lightning."))
