@@ -331,7 +331,7 @@ GENERATE = {
 EXPORT = {
     "": "which run? Give run=outputs/runs/...",
     "run=nowhere output=x": "nowhere is not a run folder",
-    "run=nowhere output=[x]": "output must be text or null, got [x]",
+    "run=nowhere output=[x]": "output must be text or null",
     "run=nowhere format=onx": "format=onx is not known: did you mean 'onnx'?",
     "run=nowhere format=null": "format=null is no choice: choose from: html, onnx, safetensors",
     "run=nowhere format.precision=int8": "format.precision needs format=onnx",
