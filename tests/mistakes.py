@@ -337,7 +337,7 @@ EXPORT = {
     "run=nowhere format.precision=int8": "format.precision needs format=onnx",
     "run=nowhere format=html format.n=abc": "format.n must be an integer, got 'abc'",
     "run=nowhere format=html format.directions=5": "format.directions must be a list of integers",
-    "run=nowhere format.license=[mit]": "format.license must be text, got [mit]",
+    "run=nowhere format.license=[mit]": "format.license must be text",
     "run=nowhere outptu=x": "there is no key 'outptu': did you mean 'output'?",
     "run=nowhere trust=5": "trust must be a list of packages",
     "run=nowhere --foo": "there is no flag --foo",
