@@ -359,6 +359,20 @@ RESTORE = {
     "run=nowhere noise=null": "noise=null is no choice: leave it out",
     "run=nowhere --foo": "there is no flag --foo",
 }
+EXPORT = {
+    "": "which run? Give run=outputs/runs/...",
+    "run=nowhere output=x": "nowhere is not a run folder",
+    "run=nowhere output=[x]": "output must be text or null",
+    "run=nowhere format=onx": "format=onx is not known: did you mean 'onnx'?",
+    "run=nowhere format=null": "format=null is no choice: choose from: html, onnx, safetensors",
+    "run=nowhere format.precision=int8": "format.precision needs format=onnx",
+    "run=nowhere format=html format.n=abc": "format.n must be an integer, got 'abc'",
+    "run=nowhere format=html format.directions=5": "format.directions must be a list of integers",
+    "run=nowhere format.license=[mit]": "format.license must be text",
+    "run=nowhere outptu=x": "there is no key 'outptu': did you mean 'output'?",
+    "run=nowhere trust=5": "trust must be a list of packages",
+    "run=nowhere --foo": "there is no flag --foo",
+}
 PREPARE = {
     "data=nope": "data=nope is not known",
     "data=null": "data=null is no choice: choose from",
@@ -405,6 +419,7 @@ MISTAKES = {
     "evaluate": EVALUATE,
     "generate": GENERATE,
     "restore": RESTORE,
+    "export": EXPORT,
     "prepare_data": PREPARE,
     "report": REPORT,
     "runs": RUNS,

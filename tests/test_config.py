@@ -19,7 +19,7 @@ from tests.tiny_coco import write_coco
 FILES = sorted(
     path.relative_to(configuration.CONF).with_suffix("")
     for path in configuration.CONF.glob("*/*.yaml")
-    if path.parent.name not in ("evaluator", "experiment", "figure", "sampler")
+    if path.parent.name not in ("evaluator", "experiment", "figure", "format", "sampler")
 )
 EXPERIMENTS = experiments.experiment_names()
 FAMILY_OF = {"metrics/codebook": "vqvae", "metrics/codes": "vae"}

@@ -81,6 +81,14 @@ class RestoreOptions:
     seed: int
 
 
+@dataclass
+class ExportOptions:
+    """`conf/export.yaml`."""
+
+    run: str | None
+    output: str | None
+
+
 # Keys within groups that are no parts.
 NESTED = {"config": {"sweep.fail_fast": bool, "sweep.study": str | None, "sweep.trial": int | None}}
 OPTIONS = {
@@ -88,4 +96,5 @@ OPTIONS = {
     "evaluate": EvaluateOptions,
     "generate": GenerateOptions,
     "restore": RestoreOptions,
+    "export": ExportOptions,
 }

@@ -3,8 +3,9 @@
 `evaluator` is the contract of evaluators, `runner` runs them and caches their numbers with the
 run; `reconstruction`, `samples`, `latents`, `interpolation`, `disentanglement`, `likelihood`,
 `denoisers` and `anomaly` are evaluators; `run_metrics` and `code_metrics` are the numbers that an
-experiment names; `classical`, `classifier`, `fidelity` and `pca` are what these use. scikit-learn,
-scikit-image and matplotlib are imported where they are used: every sweep imports this package.
+experiment names; `classical`, `classifier`, `data_cache`, `fidelity` and `pca` are what these use.
+scikit-learn, scikit-image and matplotlib are imported where they are used: every sweep imports this
+package.
 """
 
 from ae_lab.evaluation.anomaly import AnomalyEvaluator

@@ -9,7 +9,7 @@ from ae_lab.core.randomness import reseed
 from ae_lab.data import Batch
 from ae_lab.data.images import to_pixels
 from ae_lab.evaluation.evaluator import Evaluation
-from ae_lab.evaluation.likelihood import bound_log_likelihood
+from ae_lab.inference.likelihood import bound_log_likelihood
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 
 AGAINST = ("class", "corruption")

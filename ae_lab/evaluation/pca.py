@@ -7,7 +7,7 @@ import torch
 
 from ae_lab.data import ImageData
 from ae_lab.data.images import to_pixels
-from ae_lab.inference.loaded_run import cached_for_data
+from ae_lab.evaluation.data_cache import cached_for_data
 from ae_lab.tracking.run import Run
 
 MAX_FULL_SIZE = 2000  # values of an image whose every component is computed

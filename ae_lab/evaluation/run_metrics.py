@@ -13,9 +13,10 @@ from torch import Tensor
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.data import ImageData
 from ae_lab.evaluation.classical import METHODS
+from ae_lab.evaluation.data_cache import cached_for_data
 from ae_lab.evaluation.denoisers import denoise, tune_strength
 from ae_lab.evaluation.runner import evaluator_number
-from ae_lab.inference.loaded_run import cached_for_data, load_run
+from ae_lab.inference.loaded_run import load_run
 from ae_lab.tracking.run import Run
 from ae_lab.training.metrics import psnr
 

@@ -1,14 +1,18 @@
 """A finished run in use: load it, encode, decode, sample codes, draw latent figures, restore
-photographs.
+photographs, export it.
 
 `loaded_run` is a run as a model again; `samplers`, `flow` and `autoregressive` are where
 random codes come from; `latent_figures` are what the command `generate` draws, `generation` writes
 them; `restoration` is the command `restore`, `tiling` puts images of any size through a network,
-`photo_files` reads and writes a person's files.
+`photo_files` reads and writes a person's files. `api` is `ae_lab.load` and `ae_lab.train`, `inputs`
+what people give to them, `likelihood` a bound on log p(x). `export` is the command of that name,
+and what ends in `_format` writes a format: `exported_folder` is the layout of the first,
+`model_card` its card; `graphs` are what the others hold, `explorer.html` is a page.
 """
 
 from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.flow import Flow
+from ae_lab.inference.html_format import HtmlFormat
 from ae_lab.inference.latent_figures import (
     FigureRequest,
     LatentFigure,
@@ -19,19 +23,26 @@ from ae_lab.inference.latent_figures import (
     draw_traversal,
 )
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable, load_run
+from ae_lab.inference.onnx_format import OnnxFormat
+from ae_lab.inference.safetensors_format import SafetensorsFormat
 from ae_lab.inference.samplers import Mixture, Normal, Prior, Sampler
+from ae_lab.inference.torch_export_format import TorchExportFormat
 
 __all__ = [
     "Autoregressive",
     "FigureRequest",
     "Flow",
+    "HtmlFormat",
     "LatentFigure",
     "LoadedRun",
     "Mixture",
     "Normal",
     "NotApplicable",
+    "OnnxFormat",
     "Prior",
+    "SafetensorsFormat",
     "Sampler",
+    "TorchExportFormat",
     "draw_interpolation",
     "draw_label_swap",
     "draw_latent_grid",

@@ -1,15 +1,12 @@
 """A finished run as a model again, with its data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ae_lab.core.configuration import flatten
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
 from ae_lab.core.trust import check_trusted
@@ -22,10 +19,7 @@ from ae_lab.inference.tiling import TiledModel, restore_tensor
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.conditioning import check_labels, label_settings
 from ae_lab.models.interfaces import AutoencoderOutput
-from ae_lab.tracking.identity import digest
 from ae_lab.tracking.run import Run
-
-T = TypeVar("T")
 
 
 class NotApplicable(UserError):
@@ -295,23 +289,3 @@ def check_data(run: Run, data: ImageData) -> None:
             f"{run.path} was trained on {run.record['data']['title']}, but its configuration now "
             f"finds {data.images.title}: set AE_LAB_DATA as it was then"
         )
-
-
-_cache: dict[str, Any] = {}
-
-
-def cached_for_data(run: Run, compute: Callable[[ImageData], T], *key: str | int) -> T:
-    """What a run's data and corruption alone determine, computed once a process and named `key`.
-
-    Raises:
-        UserError: the data is not what the run was trained on.
-    """
-    noise = flatten(OmegaConf.create({"noise": run.config.noise}))
-    fingerprint = run.record["data"]["fingerprint"]
-    key = digest([fingerprint, run.config.data.binarize, noise, key])
-    if key not in _cache:
-        check_built(run, "data")
-        data = instantiate(run.config.data)
-        check_data(run, data)
-        _cache[key] = compute(data)
-    return _cache[key]
