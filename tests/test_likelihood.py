@@ -7,7 +7,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from ae_lab.data import Batch
-from ae_lab.evaluation.likelihood import bound_log_likelihood
+from ae_lab.inference.likelihood import bound_log_likelihood
 from tests.building import build
 from tests.tiny_coco import write_coco
 

@@ -277,7 +277,7 @@ def test_weights_of_older_runs_are_loaded():
 
 @pytest.mark.parametrize("words", [VAMP, ["model=flowvae"], ["model=hvae"]])
 def test_the_elbo_is_below_the_importance_bound(words):
-    from ae_lab.evaluation.likelihood import bound_log_likelihood
+    from ae_lab.inference.likelihood import bound_log_likelihood
 
     model = build(*words, "hidden=[16]", "latent=3").eval()
     torch.manual_seed(0)
