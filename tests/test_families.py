@@ -23,7 +23,7 @@ WORDS += ["trainer.enable_progress_bar=false"]
 # Two halves of a batch make what the whole makes, but where a process draws at random, on its own,
 # or looks at all images of the batch, of which it has half.
 DRAWS = {"aae", "beta_tcvae", "cvae", "factorvae", "infovae", "iwae", "ladder_vae", "vae", "vaegan"}
-DRAWS |= {"stacked_denoising", "wae", "vqvae, with dead entries"}
+DRAWS |= {"flowvae", "hvae", "vampvae", "stacked_denoising", "wae", "vqvae, with dead entries"}
 BATCH_STATISTICS = {"sparse", "mlp, normalised"}
 OTHERS = {
     "vqvae, with dead entries": ["model=vqvae", "model.bottleneck.quantizer.codebook_size=64"],

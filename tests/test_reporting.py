@@ -161,7 +161,7 @@ def test_every_experiment_runs_and_draws_all_its_figures(name, main, tmp_path, c
     first[swept] = ",".join(str(params[swept]).split(",")[:2])
     words = [f"{key}={value}" for key, value in first.items()]
     offline = [f"paths.data={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
-    offline += ["data.limit=50", "epochs=1"]
+    offline += ["data.limit=100", "epochs=1"]
     if "download" in settings.data.source:
         offline += ["data.source.download=false"]
     assert main(*request, *words, *offline, "trainer.enable_progress_bar=false") == 0

@@ -71,7 +71,7 @@ def test_missing_data_fails_once_before_a_sweep_starts(main, capfd, tmp_path):
 def test_nested_settings_distinguish_runs(main, tmp_path):
     assert main("-m", "model=vae", "objective.kl.weight=0,4", *TINY) == 0
     finished = find_runs(tmp_path / "outputs")
-    names = [f"objective.kl.weight {weight}" for weight in (0, 4)]
+    names = [f"weight {weight}" for weight in (0, 4)]
     assert sorted(labels(finished, ("seed",))) == names
     assert len(group_by_all_but("objective.kl.weight", finished)) == 1
     assert len(group_by_all_but("seed", finished)) == 2
@@ -108,7 +108,7 @@ ERRORS = {
     "model=mpl": "model=mpl is not known: did you mean 'mlp'?",
     "metrics=[default,l2]": "metrics=l2 is not known: did you mean 'l1'?",
     "preset=model_7": "did you mean 'model_",
-    "noise.sigma=0.1": "noise.sigma needs noise=gaussian or",
+    "noise.sigma=0.1": "noise.sigma needs noise=blur or noise=gaussian or",
     "+model.typo=1": "model has no 'model.typo'",
     "+typo=1": "no key 'typo'",
     "activation=rellu": "did you mean 'relu'?",

@@ -58,9 +58,7 @@ class StackedAutoencoder(Autoencoder):
         if not all(hasattr(part, "blocks") for part in (self.encoder, self.decoder)):
             raise UserError("this model trains dense layers one by one: take body=mlp")
         if self.side:
-            raise UserError(
-                "layers that learn alone are told of no corruption: leave out side=true"
-            )
+            raise UserError("layers learn of no side: leave out model.side=true")
         if self.encoder.widths != self.decoder.widths:
             raise UserError(
                 f"the encoder has layers of {self.encoder.widths} units, the decoder of "
