@@ -1,6 +1,10 @@
 """An autoencoder as graphs of tensors alone, which runtimes without this package hold."""
 
-from collections.abc import Callable
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +41,8 @@ class Graph:
         few = tuple(value[:NUM_TRACED].clone() for value in self.inputs.values())
         batch = torch.export.Dim("batch")
         shapes = tuple({0: batch} for _ in few)
-        return torch.export.export(self.module, few, dynamic_shapes=shapes)
+        with quiet():
+            return torch.export.export(self.module, few, dynamic_shapes=shapes)
 
     def find_error(self, run: Callable[[dict[str, Tensor]], Tensor]) -> float:
         """The largest difference of what `run` makes of the inputs, also of a single one, relative
@@ -120,3 +125,17 @@ def reconstruct(
         first, *rest = graph.inputs
         values = run(graph.name, {first: values, **dict.fromkeys(rest, batch.label)})
     return values
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings and reports of torch's exporters and onnxruntime: of a part that cannot
+    be traced torch prints pages."""
+    before, nowhere = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,9 +1,5 @@
 """Encoder and decoder as ONNX, checked by onnxruntime when they are written."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +9,7 @@ from torch import Tensor
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.files import replace_atomically
 from ae_lab.data import Batch
-from ae_lab.inference.graphs import TOLERANCE, Graph, build_graphs, reconstruct
+from ae_lab.inference.graphs import TOLERANCE, Graph, build_graphs, quiet, reconstruct
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 from ae_lab.training.metrics import psnr
 
@@ -150,16 +146,3 @@ def check_packages() -> None:
     """
     if missing := [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]:
         raise UserError(f"{missing[0]} is not installed: pip install 'ae_lab[onnx]'")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings and reports of torch's exporter and onnxruntime."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
