@@ -167,7 +167,7 @@ def test_two_processes_train_as_one(command, tmp_path, monkeypatch):
     assert again.stdout.count("done already") == 1
     refused = command("train", "-m", *overrides, "seed=1,2", *words[-4:-2])
     assert refused.returncode == 1
-    assert "add hydra/launcher=local" in refused.stdout
+    assert "add hydra/launcher=local" in refused.stderr
 
 
 def test_two_processes_of_srun_train_one_run(command, processes, tmp_path):
