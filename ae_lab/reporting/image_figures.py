@@ -61,11 +61,10 @@ def reconstructions(
     for run, label in zip(runs, labels(runs, ("seed",), by), strict=True):
         loaded = load_run(run)
         batch = loaded.data.eval_batch("test", n)
-        shape = tuple(batch.clean.shape)
-        inputs[("original", run.title, shape)] = batch.clean
+        inputs[("original", batch.clean.numpy().tobytes())] = batch.clean
         if run.settings["noise"] != "none":
             noise = f"corrupted, {run.settings['noise']}"
-            inputs[(noise, run.title, shape, str(run.config.noise))] = batch.corrupted
+            inputs[(noise, batch.corrupted.numpy().tobytes())] = batch.corrupted
         rows.append((f"{label}\nMSE {run.metrics['test/mse']:.4f}", loaded.reconstruct(batch)))
     originals = [(key[0], images) for key, images in inputs.items()]
     return draw_rows(originals + rows, f"Test images of {data_title(runs)}")

@@ -8,12 +8,16 @@ from ae_lab.core.configuration import CONF
 from ae_lab.tracking.run_like import RunLike
 
 FIRST = ("preset", "model", "body", "noise", "depth", "activation", "conditional", "seed")
+MAX_TITLES = 2  # of further data sets that are named
 NAMED_BY_VALUE = ("preset", "model", "body", "noise", "activation", "data")
 
 
 def data_title(runs: Sequence[RunLike]) -> str:
-    """What tables and figures say of the data they are about."""
-    return " and ".join(sorted({run.title for run in runs}))
+    """What tables and figures say of the data they are about: of many, the first and how many."""
+    first, *others = sorted({run.title for run in runs})
+    if len(others) > MAX_TITLES:
+        others = [f"{len(others)} others"]
+    return " and ".join([first, *others])
 
 
 def varied_settings(runs: Sequence[RunLike], leave_out: tuple[str, ...] = ()) -> list[str]:
