@@ -78,7 +78,6 @@ QUANTITIES = {
     "frechet_prior": Quantity("classifier Fréchet, prior", "", ".1f", False, "prior"),
     "frechet_normal": Quantity("classifier Fréchet, normal", "", ".1f", False, "normal"),
     "frechet_gmm": Quantity("classifier Fréchet, mixture", "", ".1f", False, "mixture"),
-    "frechet_flow": Quantity("classifier Fréchet, flow", "", ".1f", False, "flow"),
     "linear_probe": Quantity("accuracy of a linear probe", "", ".4f", True, "linear probe"),
     "confidence": Quantity("label confidence of random images", "", ".3f", True, "confidence"),
     "accuracy": Quantity("label accuracy of random images", "", ".3f", True, "accuracy"),
