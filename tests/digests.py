@@ -59,11 +59,11 @@ SAME += ["trainer.enable_progress_bar=false"]
 
 def digest(words: list[str], outputs: Path, epochs: int = 2) -> dict[str, object]:
     """Train one run; a digest of its last weights, and its test metrics."""
-    from ae_lab import train
+    from ae_lab.train import main
 
     sys.argv = ["ae_lab.train", *words, *SAME, f"epochs={epochs}", f"paths.outputs={outputs}"]
     try:
-        train.main()
+        main()
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None

@@ -386,7 +386,7 @@ PREPARE = {
     "+foo=1": "there is no key 'foo'",
 }
 REPORT = {
-    "nope": "no experiment and no sweep 'nope' under outputs: choose from: cnn_ablation",
+    "nope": "no experiment and no sweep 'nope' under outputs: choose from: anomaly",
     "grid.yaml": "did you mean 'grid'?",
     "a b": "unrecognized arguments: b: --help lists what there is",
     "grid --save-results": "grid has 0 of the 90 runs that are saved",

@@ -24,6 +24,7 @@ from ae_lab.core.errors import CannotWrite, RunFailed, UserError, disk_error, ro
 from ae_lab.core.quoting import explain_override, quote
 from ae_lab.core.streams import lasting_output
 
+on_refusal: list[Callable[[], None]] = []  # what undoes what a command wrote before it was refused
 _launched = "config"  # the name of the configuration that this process's command line is about
 
 
@@ -74,7 +75,13 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     exit_on_error(configuration.check_flags, sys.argv[1:])
     exit_on_error(configuration.check_choices, sys.argv[1:], config_name)
     options = {"config_path": str(configuration.CONF), "config_name": config_name}
-    exit_on_error(hydra.main(version_base="1.3", **options)(guarded))
+    on_refusal.clear()
+    try:
+        exit_on_error(hydra.main(version_base="1.3", **options)(guarded))
+    except SystemExit as stop:
+        for undo in on_refusal if stop.code == 2 else ():
+            undo()
+        raise
 
 
 def exit_on_error(task: Callable, *arguments: object) -> None:

@@ -19,7 +19,7 @@ def find_finished_run(config: DictConfig) -> Run | None:
     None also where it takes torch to tell, or the configuration has a mistake: the job will say.
     """
     run = find_known_run(config)
-    return run if run and run.done and not run.faults else None
+    return run if run and not run.faults and run.done else None
 
 
 def find_known_run(config: DictConfig) -> Run | None:

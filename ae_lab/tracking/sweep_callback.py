@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +21,21 @@ from ae_lab.tracking.facts import DataFacts, Facts
 from ae_lab.tracking.identity import affects_result, digest
 from ae_lab.tracking.registry import tabulate_runs
 from ae_lab.tracking.run import Run
-from ae_lab.tracking.sweeps import FILE, Sweep, find_sweeps, finished_runs, latest_sweeps
+from ae_lab.tracking.sweeps import (
+    FILE,
+    Sweep,
+    find_sweeps,
+    finished_runs,
+    latest_sweeps,
+    read_sweep,
+)
+
+
+def remove_unstarted(folder: Path) -> None:
+    """Remove what a sweep has written that was refused before its first job."""
+    if not read_sweep(folder / FILE).outcomes:
+        (folder / FILE).unlink()
+        (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
 class SweepCallback(Callback):
@@ -52,6 +67,7 @@ class SweepCallback(Callback):
             )
         content = {"started": started, "key": self.sweep.key, "data": data, "jobs": {}}
         write_json(folder / FILE, content)
+        command.on_refusal.append(partial(remove_unstarted, folder))
 
     def on_multirun_end(self, config: DictConfig, **_) -> None:
         folder = Path(config.hydra.sweep.dir)
