@@ -20,4 +20,4 @@ def test_a_tiny_run_has_the_numbers_of_before(name, tmp_path):
     expected = NUMBERS[name]
     assert actual.keys() - {"weights"} == expected.keys()
     for metric, value in expected.items():
-        assert actual[metric] == pytest.approx(value, rel=0.03, abs=1e-4), metric
+        assert actual[metric] == pytest.approx(value, rel=0.01, abs=1e-4), metric
