@@ -8,10 +8,10 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from ae_lab.core.errors import UserError
+from ae_lab.core.intervals import mean_interval
 from ae_lab.reporting import claims, forest_plot
 from ae_lab.reporting.claims import FAILS, HOLDS, INCONCLUSIVE, NOT_RUN, holm
 from ae_lab.reporting.hypotheses import Difference, Effect
-from ae_lab.reporting.statistics import mean_interval
 from tests.conftest import REPOSITORY
 from tests.saved_runs import saved_runs
 

@@ -66,8 +66,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
         exit_on_error(trust.trust_command, config)
         if HydraConfig.get().mode != RunMode.MULTIRUN:  # there it is the job that fails
             exit_on_error(validation.check_options, config, config_name)
-        for name, path in config.get("paths", {}).items():
-            config.paths[name] = str(configuration.path_from_start(path))
+        configuration.resolve_paths(config)
         exit_on_error(task, config)
 
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))

@@ -112,6 +112,17 @@ def path_from_start(path: str | Path) -> Path:
     return path if path.is_absolute() else Path(os.path.relpath(to_absolute_path(str(path))))
 
 
+def resolve_paths(config: DictConfig) -> None:
+    """Make the folders of a configuration relative to where the command was started."""
+    for name, path in config.get("paths", {}).items():
+        config.paths[name] = str(path_from_start(path))
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A configuration that Hydra composed as a job's task gets it, without Hydra's own settings."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
 def choices(hydra_settings: DictConfig | None = None) -> dict[str, str]:
     """The choice made in each of our groups, as Hydra's settings of a job have them; those of the
     job that runs in this process unless others are given."""

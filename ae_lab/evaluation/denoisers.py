@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.data import Batch
+from ae_lab.data.corruptions.corruption import is_map
 from ae_lab.evaluation.classical import METHODS, Method
 from ae_lab.evaluation.evaluator import Evaluation, summarize
 from ae_lab.inference.loaded_run import LoadedRun
-from ae_lab.training.metrics import image_metrics, psnr
+from ae_lab.training.metrics import decibels, image_metrics, psnr
 
 DEFAULT_METHODS = (
     "median",
@@ -86,10 +87,7 @@ class DenoiserEvaluator:
 
     def tune(self, loaded: LoadedRun, name: str, method: Method) -> object:
         """The strength that is best on validation images."""
-        if len(method.strengths) == 1:
-            return method.strengths[0]
-        tuning = list(loaded.data.eval_batches("val", self.num_tuning_images))
-        return tune_strength(name, method, tuning)
+        return tune_strength(name, method, loaded.data.eval_batches("val", self.num_tuning_images))
 
 
 def find_methods(names: tuple[str, ...] | list[str]) -> dict[str, Method]:
@@ -143,16 +141,16 @@ def find_missing(label: str, side: Tensor | None) -> Tensor:
     Raises:
         UserError: the corruption is no mask.
     """
-    if side is None or side.shape[2:] == (1, 1):
+    if not is_map(side):
         raise UserError(f"{label} restores what is missing of an image: take noise=mask")
     return side > 0.5
 
 
-def tune_strength(name: str, method: Method, batches: list[Batch]) -> object:
-    """The strength of highest mean PSNR on some batches."""
+def tune_strength(name: str, method: Method, batches: Iterable[Batch]) -> object:
+    """The strength of highest mean PSNR on some batches, which one strength alone does not take."""
     if len(method.strengths) == 1:
         return method.strengths[0]
-    means = {}
+    batches, means = list(batches), {}
     for s in track(method.strengths, f"tuning {name}", transient=True):
         restored = [denoise(name, method, b.corrupted, s, quiet=True)[0] for b in batches]
         pairs = zip(restored, batches, strict=True)
@@ -175,7 +173,7 @@ def score_batches(
     for batch in batches:
         images, seconds = restore(batch)
         values = image_metrics(images, batch.clean)
-        if batch.side is not None and batch.side.shape[2:] != (1, 1):
+        if is_map(batch.side):
             values["psnr_missing"] = psnr_within(images, batch.clean, batch.side)
         parts.append(values | {"seconds_per_image": torch.full((len(images),), seconds)})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -185,7 +183,7 @@ def psnr_within(images: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
     """PSNR in dB of the pixels where a mask (B, 1, H, W) is 1, of each image, (B,)."""
     error = ((images - clean).square() * mask).flatten(1).sum(1)
     count = mask.flatten(1).sum(1) * images.shape[1]
-    return -10 * (error / count.clamp_min(1)).clamp_min(1e-10).log10()
+    return decibels(error / count.clamp_min(1))
 
 
 def summarize_scores(values: dict[str, Tensor]) -> dict[str, float]:

@@ -1,13 +1,12 @@
 """The model card of an exported run: README.md, whose text is the template `model_card.md`."""
 
 import shlex
-from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ae_lab import __version__
+from ae_lab.core.intervals import mean_interval
 from ae_lab.inference.loaded_run import LoadedRun
 from ae_lab.tracking import run_files
 from ae_lab.tracking.identity import is_within
@@ -15,7 +14,6 @@ from ae_lab.tracking.quantities import quantity
 from ae_lab.tracking.registry import find_runs
 from ae_lab.tracking.run import Run
 
-CONFIDENCE = 0.95
 # Choices that say what a model is; the others how it was trained.
 PARTS = ("model", "body", "bottleneck", "objective", "likelihood", "noise")
 PRIVATE = ("paths", "data.source.path", "force", "trust", "run", "logger")  # of one machine
@@ -72,19 +70,9 @@ def describe_metric(name: str, run: Run, seeds: list[Run]) -> tuple[str, str, st
     values = [one.metrics[name] for one in seeds if name in one.metrics]
     interval = "–"
     if len(values) > 1:
-        mean_text, half_text = (
-            format(value, known.format) for value in (mean(values), half_interval(values))
-        )
+        mean_text, half_text = (format(value, known.format) for value in mean_interval(values))
         interval = f"{mean_text} ± {half_text}"
     return known.text, format(run.metrics[name], known.format), interval
-
-
-def half_interval(values: list[float]) -> float:
-    """Half the length of Student's interval of a mean: t · s / √n."""
-    from scipy.stats import t
-
-    n = len(values)
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(values) / sqrt(n)
 
 
 def training_command(run: Run) -> str:

@@ -23,6 +23,7 @@ DEEP_GRAY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 DEEP = (".png", ".tif", ".tiff")  # what can hold 16 bits a channel
 WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp")
 WRITABLE = (*DEEP, *WITHOUT_ALPHA, ".webp")
+KEPT = ("icc_profile", "dpi")  # of what a file says beside its EXIF
 JPEG, WEBP = {"quality": 95, "subsampling": 0}, {"quality": 95}
 OPTIONS = {".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP}  # of the files we write
 
@@ -67,7 +68,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 def _read(image: Image.Image) -> Photo:
     image.load()
-    metadata = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    metadata = {key: image.info[key] for key in KEPT if key in image.info}
     ImageOps.exif_transpose(image, in_place=True)
     if exif := image.getexif():
         metadata["exif"] = exif.tobytes()
@@ -91,7 +92,7 @@ def _read(image: Image.Image) -> Photo:
 
 def _read_deep(path: Path, image: Image.Image) -> Photo:
     """An image in colour, or with transparency, of 16 bits a channel."""
-    metadata = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    metadata = {key: image.info[key] for key in KEPT if key in image.info}
     exif, bands = image.getexif(), image.getbands()
     turn = exif.pop(0x0112, 1)
     if exif:

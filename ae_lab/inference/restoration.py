@@ -27,7 +27,7 @@ from ae_lab.inference.photo_files import (
     read_photo,
     write_photo,
 )
-from ae_lab.inference.tiling import Box, TiledModel, restore_tiles
+from ae_lab.inference.tiling import Box, TiledModel, crop_side, restore_tiles
 from ae_lab.models.conditioning import label_settings
 from ae_lab.tracking.registry import run_from_path
 from ae_lab.tracking.run import Run
@@ -192,8 +192,7 @@ class Restorer:
 
         def read(box: Box) -> tuple[Tensor, Tensor | None]:
             tile = to_tensor(photo.pixels[box]) if corrupted is None else corrupted[..., *box]
-            is_map = side is not None and side.shape[2:] != (1, 1)
-            return self.to_model(tile, side[..., *box] if is_map else side)
+            return self.to_model(tile, crop_side(side, box))
 
         def write(box: Box, tile: Tensor) -> None:
             pixels = self.from_model(tile, channels)[0].clamp(0, 1).mul(white).round()

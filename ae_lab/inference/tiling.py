@@ -14,6 +14,7 @@ from torch import Tensor
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch
+from ae_lab.data.corruptions.corruption import is_map
 from ae_lab.models.autoencoder import Autoencoder
 
 PROBE = 64  # pixels a side of the first image on which a receptive field is measured
@@ -144,13 +145,17 @@ def restore_tiles(
         advance((core[0].stop - core[0].start) * (core[1].stop - core[1].start) / (height * width))
 
 
+def crop_side(side: Tensor | None, box: Box) -> Tensor | None:
+    """What a side tells of a box."""
+    return side[..., *box] if is_map(side) else side
+
+
 def restore_tensor(tiled: TiledModel, image: Tensor, side: Tensor | None = None) -> Tensor:
     """An image (1, C, H, W) restored; `side` is (1, 1, H, W) or (1, 1, 1, 1)."""
     restored = torch.empty_like(image)
 
     def read(box: Box) -> tuple[Tensor, Tensor | None]:
-        is_map = side is not None and side.shape[2:] != (1, 1)
-        return image[..., *box], side[..., *box] if is_map else side
+        return image[..., *box], crop_side(side, box)
 
     def write(box: Box, pixels: Tensor) -> None:
         restored[..., *box] = pixels

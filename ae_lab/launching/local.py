@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from ae_lab.core import command, configuration
 from ae_lab.launching import process
@@ -168,7 +168,7 @@ class LocalSweep:
         """Compose a job's configuration, and see whether its run is done or being trained."""
         if job.config is None:
             job.config = self.compose(job)
-            job.run = find_known_run(without_hydra(job.config))
+            job.run = find_known_run(task_configuration(job.config))
         if job.config.force or job.run is None:
             return
         if job.run.state == process.RUNNING:
@@ -218,10 +218,9 @@ class LocalSweep:
                 job.send(signal.SIGINT)
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
+def task_configuration(config: DictConfig) -> DictConfig:
     """A job's configuration as its task gets it, its folders as they are from here."""
-    ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    ours = configuration.without_hydra(config)
     with suppress(Exception):  # a mistake in it is for the job to explain
-        for name, path in ours.paths.items():
-            ours.paths[name] = str(configuration.path_from_start(path))
+        configuration.resolve_paths(ours)
     return ours

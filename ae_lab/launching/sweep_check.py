@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ae_lab.core import command, validation
 from ae_lab.core.errors import UserError
-from ae_lab.launching.local import without_hydra
+from ae_lab.launching.local import task_configuration
 from ae_lab.tracking.finished import find_finished_run
 
 SECONDS = 10.0  # at most
@@ -31,7 +31,7 @@ class CheckedSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
             if number and time.monotonic() > end:
                 continue
-            if why := find_fault(without_hydra(config)):
+            if why := find_fault(task_configuration(config)):
                 print(f"job {number} cannot run ({' '.join(words)}): {why}")
 
     def find_empty(self) -> str:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.core.hardware import full_precision
-from ae_lab.models.gaussians import gaussian_kl, gaussian_log_prob, reparameterize
+from ae_lab.models.gaussians import draw_gaussian, gaussian_kl, gaussian_log_prob
 from ae_lab.models.networks.layers import evaluating
 
 
@@ -50,9 +50,7 @@ class GaussianPrior(Prior):
         return gaussian_log_prob(code, *self(label))
 
     def sample(self, label: Tensor, generator: Generator) -> Tensor:
-        mean, log_variance = self(label)
-        noise = torch.randn(len(label), mean.shape[1], generator=generator)
-        return reparameterize(mean, log_variance, noise.to(mean.device))
+        return draw_gaussian(len(label), *self(label), generator)
 
     def kl(self, mean: Tensor, log_variance: Tensor, label: Tensor) -> Tensor:
         return gaussian_kl(mean, log_variance, *self(label))
@@ -138,9 +136,8 @@ class VampPrior(Prior):
     def sample(self, label: Tensor, generator: Generator) -> Tensor:
         mean, log_variance = self()
         chosen = torch.randint(self.components, (len(label),), generator=generator)
-        noise = torch.randn(len(label), mean.shape[1], generator=generator).to(mean.device)
         chosen = chosen.to(mean.device)
-        return reparameterize(mean[chosen], log_variance[chosen], noise)
+        return draw_gaussian(len(label), mean[chosen], log_variance[chosen], generator)
 
 
 PRIORS = {"standard": StandardPrior, "label": LabelPrior}

@@ -13,10 +13,10 @@ from torch import Generator, Tensor, nn
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.hardware import full_precision
 from ae_lab.models.gaussians import (
+    draw_gaussian,
     gaussian_kl,
     gaussian_log_prob,
     product_of_gaussians,
-    reparameterize,
     sample_gaussian,
 )
 from ae_lab.models.networks.layers import linear
@@ -245,5 +245,4 @@ class LadderBottleneck(nn.Module):
     def sample(self, label: Tensor, generator: Generator) -> Tensor:
         """One code for each label (n, K) from the prior, (n, latent)."""
         mean, log_variance = self.downwards(self.above.sample(label, generator)).float().chunk(2, 1)
-        noise = torch.randn(len(label), *self.shape, generator=generator)
-        return reparameterize(mean, log_variance, noise.to(mean.device))
+        return draw_gaussian(len(label), mean, log_variance, generator)

@@ -13,7 +13,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from ae_lab.core.errors import check_choice
-from ae_lab.reporting.statistics import Runs, mean_interval, values_by_seed
+from ae_lab.core.intervals import mean_interval
+from ae_lab.reporting.statistics import Runs, values_by_seed
 from ae_lab.tracking.labels import label_of
 from ae_lab.tracking.quantities import quantity
 from ae_lab.tracking.registry import select_runs

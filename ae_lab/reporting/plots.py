@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ae_lab.reporting.statistics import Runs, mean_interval, values_by_seed, with_metrics
+from ae_lab.core.intervals import mean_interval
+from ae_lab.reporting.statistics import Runs, values_by_seed, with_metrics
 from ae_lab.reporting.style import COLOURS, line_style, wrap_title
 from ae_lab.tracking.labels import data_title, group_by_all_but, label_of, labels
 from ae_lab.tracking.quantities import quantity

@@ -1,10 +1,8 @@
-"""What several seeds say about one number: a mean with an interval, values grouped by seed."""
+"""What several seeds say about one number: values grouped by seed."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
 
 from ae_lab.core.errors import UserError
 from ae_lab.tracking.run_like import RunLike
@@ -15,18 +13,6 @@ Runs = Sequence[RunLike]
 def with_metrics(runs: Runs, *names: str) -> list[RunLike]:
     """The runs that have each of some numbers."""
     return [run for run in runs if all(name in run.metrics for name in names)]
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """The mean, and half the width of its confidence interval by Student's t; nan for one value."""
-    from scipy.stats import t as student  # takes a second to import
-
-    n = len(values)
-    if n < 2:
-        return float(np.mean(values)), float("nan")
-    return float(np.mean(values)), float(
-        student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / n**0.5
-    )
 
 
 def values_by_seed(runs: Runs, metric: str, log: bool) -> dict[str, list[float]]:

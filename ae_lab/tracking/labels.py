@@ -8,16 +8,16 @@ from ae_lab.core.configuration import CONF
 from ae_lab.tracking.run_like import RunLike
 
 FIRST = ("preset", "model", "body", "noise", "depth", "activation", "conditional", "seed")
-MAX_TITLES = 2  # of further data sets that are named
+MAX_TITLES = 3  # of data sets that are named
 NAMED_BY_VALUE = ("preset", "model", "body", "noise", "activation", "data")
 
 
 def data_title(runs: Sequence[RunLike]) -> str:
     """What tables and figures say of the data they are about: of many, the first and how many."""
-    first, *others = sorted({run.title for run in runs})
-    if len(others) > MAX_TITLES:
-        others = [f"{len(others)} others"]
-    return " and ".join([first, *others])
+    titles = sorted({run.title for run in runs})
+    if len(titles) > MAX_TITLES:
+        titles = [titles[0], f"{len(titles) - 1} others"]
+    return " and ".join(titles)
 
 
 def varied_settings(runs: Sequence[RunLike], leave_out: tuple[str, ...] = ()) -> list[str]:

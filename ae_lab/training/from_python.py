@@ -14,7 +14,6 @@ from ae_lab.core.errors import UserError
 from ae_lab.core.trust import trust_command
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
-from ae_lab.training.trainer import quiet_libraries
 
 
 def train_overrides(words: Sequence[str]) -> Run:
@@ -24,7 +23,6 @@ def train_overrides(words: Sequence[str]) -> Run:
         UserError: the request cannot be carried out; nothing was written.
         RunFailed: the run had started; what it saved is kept.
     """
-    quiet_libraries()
     try:
         with hydra_job(words) as config:
             return train(config)
@@ -43,7 +41,7 @@ def hydra_job(words: Sequence[str]) -> Iterator[DictConfig]:
     configuration.check_choices(words, "config")
     composed = configuration.compose(words, return_hydra_config=True)
     job, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    config = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    config = configuration.without_hydra(composed)
     OmegaConf.set_struct(config, True)
     with open_dict(composed):
         composed.hydra.job.num = 0
@@ -51,8 +49,7 @@ def hydra_job(words: Sequence[str]) -> Iterator[DictConfig]:
         job.set_config(composed)
         configuration.check_top_level(config, "config")
         trust_command(config)
-        for name, path in config.paths.items():
-            config.paths[name] = str(configuration.path_from_start(path))
+        configuration.resolve_paths(config)
         yield config
     finally:
         job.cfg = before

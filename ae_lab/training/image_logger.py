@@ -38,12 +38,14 @@ class ImageLogger(Callback):
             return
         with full_precision(module.device):
             images = self.image_rows(module, batch)
-            encoded = module.encode(batch.corrupted, batch.label, side=batch.side)
-            divergence = encoded[1].get("kl")
+            divergence = None
+            if "kl" in module.bottleneck.outputs:
+                encoded = module.encode(batch.corrupted, batch.label, side=batch.side)
+                divergence = encoded[1]["kl"].mean(0)
         step = module.num_updates - 1  # as scalars are: those of the next update are yet to come
         for logger in trainer.loggers:
             if divergence is not None and isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_histogram("kl per dimension", divergence.mean(0), step)
+                logger.experiment.add_histogram("kl per dimension", divergence, step)
             for name, rows in images.items():
                 log_image(logger, name, tile_rows(*rows), step)
 

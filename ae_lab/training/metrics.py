@@ -27,7 +27,12 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
 
     A mean over images is the mean of these values, not the PSNR of the pooled MSE.
     """
-    return -10 * mse(image, reference).clamp_min(10 ** (-PSNR_CAP / 10)).log10()
+    return decibels(mse(image, reference))
+
+
+def decibels(error: Tensor) -> Tensor:
+    """The PSNR of mean squared errors."""
+    return -10 * error.clamp_min(10 ** (-PSNR_CAP / 10)).log10()
 
 
 @cache

@@ -78,6 +78,11 @@ class Corruption(nn.Module):
         return corrupted, side
 
 
+def is_map(side: Tensor | None) -> bool:
+    """Whether a side tells pixels apart, as a mask does, and not images alone."""
+    return side is not None and side.shape[2:] != (1, 1)
+
+
 def level_side(x: Tensor, level: float | Tensor) -> Tensor:
     """The side (B, 1, 1, 1) that tells a level, a number or one for each image of x."""
     return torch.as_tensor(level, dtype=x.dtype, device=x.device).expand(len(x), 1, 1, 1)
