@@ -45,7 +45,7 @@ CASES = {
                               "noise=gaussian"],
     "cnn_unpool": [*PHOTOS, "model=cnn_unpool"],
     "cnn_skip": [*PHOTOS, "model=cnn_skip", "noise=speckle"],
-    "cnn_vae": [*PHOTOS, "model=vae", "body=cnn"],
+    "cnn_vae": [*PHOTOS, "model=vae", "body=cnn", "lr=0.003"],  # more, and rounding decides
     "cnn_iwae": [*PHOTOS, "model=iwae", "body=cnn"],
     "cnn_cvae, digits": [*DIGITS[:3], "latent=6", "hidden=[4,8]", "model=cvae", "body=cnn"],
     "cnn_ladder_vae": [*PHOTOS, "model=ladder_vae", "body=cnn", "lr=0.0001"],
@@ -53,15 +53,16 @@ CASES = {
     "preset denoise": [*SMALL_UNET, "preset=denoise", "noise=gaussian"],
     "preset line": [*PHOTOS[:4], "preset=cnn_ablation/dense128_unpool", "latent=8"],
 }  # fmt: skip
-SAME = ["trainer.precision=32-true", "trainer.accelerator=cpu", "logger=none"]
+SAME = ["trainer.accelerator=cpu", "logger=none"]
 SAME += ["trainer.enable_progress_bar=false"]
 
 
-def digest(words: list[str], outputs: Path, epochs: int = 2) -> dict[str, object]:
+def digest(words: list[str], outputs: Path, epochs: int = 2, bits: int = 32) -> dict[str, object]:
     """Train one run; a digest of its last weights, and its test metrics."""
     from ae_lab.train import main
 
-    sys.argv = ["ae_lab.train", *words, *SAME, f"epochs={epochs}", f"paths.outputs={outputs}"]
+    own = [f"epochs={epochs}", f"trainer.precision={bits}-true", f"paths.outputs={outputs}"]
+    sys.argv = ["ae_lab.train", *words, *SAME, *own]
     try:
         main()
     finally:

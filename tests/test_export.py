@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 import ae_lab
 from ae_lab.core.errors import UserError
+from ae_lab.core.intervals import mean_interval
 from ae_lab.inference.exported_folder import ExportedFolder
-from ae_lab.inference.model_card import half_interval
 from ae_lab.inference.safetensors_format import save_weights
 from tests.building import FAMILIES, build, compose, small_family
 from tests.conftest import REPOSITORY
@@ -155,11 +155,13 @@ def test_the_card_has_an_interval_where_there_are_seeds(model, outputs, command,
     command("export", f"run={model.path}", f"output={tmp_path}", "format.license=cc0-1.0")
     card = (tmp_path / "README.md").read_text()
     values = [one.loaded.run.metrics["test/psnr"] for one in (model, other)]
-    interval = f"{sum(values) / 2:.2f} ± {half_interval(values):.2f}"
+    mean, half = mean_interval(values)
+    assert mean == pytest.approx(sum(values) / 2)
+    interval = f"{mean:.2f} ± {half:.2f}"
     assert f"| test PSNR (dB) | {values[0]:.2f} | {interval} |" in card
     assert "license: cc0-1.0" in card
     # Student's t of one degree of freedom is 12.7062 at 97.5 %
-    assert half_interval([1.0, 2.0]) == pytest.approx(12.7062 * 0.5**0.5 / 2**0.5, rel=1e-4)
+    assert mean_interval([1.0, 2.0])[1] == pytest.approx(12.7062 * 0.5**0.5 / 2**0.5, rel=1e-4)
 
 
 def change_config(folder, change):

@@ -1,4 +1,4 @@
-"""Each family of `conf/model`: killed and resumed; trained by two processes."""
+"""Each family of `conf/model`: killed and resumed; by two processes; at each precision."""
 
 import os
 import pickle
@@ -64,6 +64,16 @@ def train_in_two_processes(folder: Path) -> None:
     ]
     errors = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], "".join(errors)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_part_takes_the_trainers_precision(family, run):
+    """Pictures of reconstructions and of random codes are drawn on the way."""
+    words = [*small_family(family), "data.limit=32", "batch_size=16", "hidden=[8,6]", "latent=4"]
+    expected = run(*words, "trainer.precision=32-true").metrics["test/mse"]
+    for precision, tolerance in {"64-true": 0.01, "bf16-true": 0.05}.items():
+        actual = run(*words, f"trainer.precision={precision}").metrics["test/mse"]
+        assert actual == pytest.approx(expected, rel=tolerance), precision
 
 
 def test_two_processes_hold_the_same_and_train_as_one(tmp_path):

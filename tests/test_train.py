@@ -275,7 +275,10 @@ def test_an_interrupted_run_is_marked_and_says_how_to_resume(sent, code, tmp_pat
     # A suite that runs in a shell's background was told to ignore the signal, and so would the run.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", "ae_lab.train", "data=mnist5k", "epochs=500", "logger=none"],
+        [
+            *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "epochs=500", "logger=none"),
+            "checkpoint_seconds=0",
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,

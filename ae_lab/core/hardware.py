@@ -54,6 +54,13 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
+def widen(values: torch.Tensor) -> torch.Tensor:
+    """Values that autocast has shortened, as float32; without autocast, values as they are."""
+    kind = values.device.type
+    shortened = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return values.float() if shortened else values
+
+
 def resolve_precision(name: str, accelerator: str, pixels: int) -> str:
     """Lightning's precision by its full name. `auto` is bf16-mixed where native, 16-mixed on other
     CUDA GPUs, else 32-true; and 32-true on a CPU for batches of so few `pixels` that casting costs

@@ -45,7 +45,7 @@ class LinearBottleneck(nn.Module):
 
     def sample(self, label: Tensor, generator: Generator) -> Tensor:
         """As many codes as there are labels from N(0, I), (n, latent)."""
-        return torch.randn(len(label), *self.shape, generator=generator).to(label.device)
+        return torch.randn(len(label), *self.shape, generator=generator).to(label)
 
 
 class TopKBottleneck(nn.Module):

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ae_lab.core.errors import UserError
+from ae_lab.core.hardware import widen
 from ae_lab.models.interfaces import AutoencoderOutput, Encoder
 from ae_lab.models.networks.layers import linear
 from ae_lab.models.objectives import LossTerm
@@ -37,7 +38,7 @@ class Critic(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (B, *shape) → logits (B,), and the features (B, n) that they are linear in."""
         features = self.network(x)[0].flatten(1)
-        return self.head(features).squeeze(1).float(), features.float()
+        return widen(self.head(features)).squeeze(1), widen(features)
 
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same with its weights held fixed: gradients reach the inputs alone."""

@@ -9,13 +9,15 @@ from torch import Generator, Tensor, nn
 def sample_gaussian(mean: Tensor, log_variance: Tensor, samples: int) -> Tensor:
     """Codes from N(mean, diag exp(log_variance)), several of each on a first axis if asked for."""
     many = (samples,) if samples > 1 else ()
-    return reparameterize(mean, log_variance, torch.randn((*many, *mean.shape), device=mean.device))
+    # The same draws at every precision
+    noise = torch.randn((*many, *mean.shape), device=mean.device, dtype=torch.float32)
+    return reparameterize(mean, log_variance, noise.to(mean))
 
 
 def draw_gaussian(n: int, mean: Tensor, log_variance: Tensor, generator: Generator) -> Tensor:
     """n codes from Gaussians (n or 1, latent), drawn by a generator on the CPU, (n, latent)."""
-    noise = torch.randn(n, mean.shape[1], generator=generator)
-    return reparameterize(mean, log_variance, noise.to(mean.device))
+    noise = torch.randn(n, mean.shape[1], generator=generator, dtype=torch.float32)
+    return reparameterize(mean, log_variance, noise.to(mean))
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

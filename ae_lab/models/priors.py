@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_int
-from ae_lab.core.hardware import full_precision
+from ae_lab.core.hardware import full_precision, widen
 from ae_lab.models.gaussians import draw_gaussian, gaussian_kl, gaussian_log_prob
 from ae_lab.models.networks.layers import evaluating
 
@@ -84,7 +84,7 @@ class LabelPrior(GaussianPrior):
 
     def forward(self, label: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, (B, latent) each."""
-        return self.head(label).float().chunk(2, dim=1)
+        return widen(self.head(label)).chunk(2, dim=1)
 
 
 class VampPrior(Prior):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import check_int
-from ae_lab.core.hardware import full_precision
+from ae_lab.core.hardware import full_precision, widen
 from ae_lab.models.networks.layers import linear
 from ae_lab.models.ranks import sum_over_ranks
 
@@ -75,7 +75,7 @@ class QuantizedBottleneck(nn.Module):
         self, features: Tensor, label: Tensor, draw: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, ...) → code (B, dim, h, w) or (B, latent·dim)."""
-        tokens = self.to_tokens(self.head(features).float())
+        tokens = self.to_tokens(widen(self.head(features)))
         quantized, indices = self.quantize(tokens)
         return self.to_code(quantized), {
             "commitment": (tokens - quantized.detach()).square().flatten(1).sum(1),

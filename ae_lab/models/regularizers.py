@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_choice, check_float, check_int
-from ae_lab.core.hardware import full_precision
+from ae_lab.core.hardware import full_precision, widen
 from ae_lab.models.gaussians import gaussian_log_prob
 from ae_lab.models.interfaces import AutoencoderOutput
 from ae_lab.models.networks.layers import evaluating
@@ -42,7 +42,7 @@ class SparsityKL(LossTerm):
             )
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
-        mean = output.code.float().flatten(1).mean(0).clamp(1e-6, 1 - 1e-6)
+        mean = widen(output.code).flatten(1).mean(0).clamp(1e-6, 1 - 1e-6)
         off, on = 1 - self.target, self.target
         return (on * (on / mean).log() + off * (off / (1 - mean)).log()).sum()
 
@@ -62,7 +62,7 @@ class CodeNorm(LossTerm):
         check_choice("p", p, {1: None, 2: None})
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
-        code = output.code.float().flatten(1)
+        code = widen(output.code).flatten(1)
         return (code.abs() ** self.p / self.p).sum(1).mean()
 
 
@@ -73,7 +73,7 @@ class WeightNorm(LossTerm):
     """
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
-        return sum(weight.float().square().sum() for weight in model.decoder.parameters())
+        return sum(weight.square().sum() for weight in model.decoder.parameters())
 
 
 class JacobianNorm(LossTerm):
@@ -103,20 +103,22 @@ class JacobianNorm(LossTerm):
             full_precision(output.code.device),
             torch.compiler.set_stance("force_eager"),  # torch.func cannot follow compiled parts
         ):
-            return self.norm(output, model, self.directions(output.code)).mean()
+            return self.norm(output, model, self.directions(output.code.to(model.dtype))).mean()
 
     def directions(self, code: Tensor) -> Tensor:
         """The vectors v, (n, B, *code)."""
         if code[0].numel() <= EXACT:
             return unit_vectors(code)
-        rows = torch.randn(self.probes, *code.shape, device=code.device)
+        rows = torch.randn(self.probes, *code.shape, device=code.device, dtype=code.dtype)
         return rows / self.probes**0.5
 
 
 def unit_vectors(code: Tensor) -> Tensor:
     """The unit vectors of all dimensions of codes (B, *code), one set for each, (n, B, *code)."""
     size = code[0].numel()
-    rows = torch.eye(size, device=code.device).unsqueeze(1).expand(-1, len(code), -1)
+    rows = (
+        torch.eye(size, device=code.device, dtype=code.dtype).unsqueeze(1).expand(-1, len(code), -1)
+    )
     return rows.reshape(size, *code.shape)
 
 
@@ -124,7 +126,7 @@ def pull_back(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
     """Jᵀv of the encoder for each direction v of the code (n, B, *code), (n, B, C, H, W)."""
     label, side = output.label.clone(), output.side
     _, product = torch.func.vjp(
-        lambda x: model.encode(x, label, side=side)[0].float(), output.corrupted.float().clone()
+        lambda x: model.encode(x, label, side=side)[0], output.corrupted.clone()
     )
     return torch.func.vmap(lambda v: product(v)[0])(directions)
 
@@ -136,7 +138,7 @@ def encoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor
 
 def decoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor:
     """Σ over directions (n, B, *code) of ‖Jv‖² of the decoder, (B,)."""
-    label, code = output.label.clone(), output.code.float().clone()
+    label, code = output.label.clone(), output.code.to(model.dtype).clone()
     changes = torch.func.vmap(
         lambda v: torch.func.jvp(lambda z: model.decode_images(z, label), (code,), (v,))[1]
     )(directions)
@@ -166,7 +168,7 @@ class MaximumMeanDiscrepancy(LossTerm):
         check_prior(model, "this objective compares codes with a prior")
 
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
-        code = output.code.float()
+        code = widen(output.code)
         label = output.label.expand(*code.shape[:-1], -1).flatten(0, -2)
         return squared_mmd(code.flatten(0, -2), draw_prior(label, model), self.kernel)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler, SequentialLR
 
 from ae_lab.core.errors import UserError, check_float
+from ae_lab.core.hardware import widen
 from ae_lab.core.randomness import generator
 from ae_lab.data.corruptions import Corruption
 from ae_lab.data.images import Batch
@@ -130,8 +131,8 @@ class StackedAutoencoder(Autoencoder):
         restored = self.decoders[layer](code)
         if layer == 0:
             restored = self.output(restored, corrupted.flatten(1))
-        clean = clean.flatten(1).float()
-        return F.mse_loss(restored.float(), clean, reduction="sum") / len(clean)
+        clean = widen(clean).flatten(1)
+        return F.mse_loss(widen(restored), clean, reduction="sum") / len(clean)
 
     @torch.no_grad()
     def encode_below(self, layer: int, images: Tensor, label: Tensor) -> Tensor:

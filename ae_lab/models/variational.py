@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ae_lab.core.errors import UserError, check_int
-from ae_lab.core.hardware import full_precision
+from ae_lab.core.hardware import full_precision, widen
 from ae_lab.models.gaussians import (
     draw_gaussian,
     gaussian_kl,
@@ -61,7 +61,7 @@ class GaussianBottleneck(nn.Module):
 
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, ...) → μ and log σ², (B, latent) each."""
-        return self.head(features.flatten(1)).float().chunk(2, dim=1)
+        return widen(self.head(features.flatten(1))).chunk(2, dim=1)
 
     def forward(
         self, features: Tensor, label: Tensor, draw: bool
@@ -131,7 +131,8 @@ class FlowBottleneck(nn.Module):
         self, features: Tensor, label: Tensor, draw: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Features (B, ...) → code (B, latent) or, where it draws several, (samples, B, latent)."""
-        gaussian, context = self.head(features.flatten(1)).float().split(self.sizes, dim=1)
+        parameters = widen(self.head(features.flatten(1)))
+        gaussian, context = parameters.split(self.sizes, dim=1)
         mean, log_variance = gaussian.chunk(2, dim=1)
         code = sample_gaussian(mean, log_variance, self.samples) if draw else mean
         log_q = gaussian_log_prob(code, mean, log_variance)
@@ -229,9 +230,9 @@ class LadderBottleneck(nn.Module):
         """Features (B, ...) → code (B, latent) or, where it draws several, (samples, B, latent)."""
         features = features.flatten(1)
         above, outputs = self.above(self.upwards(features), label, draw)
-        prior = self.downwards(above).float().chunk(2, dim=-1)
+        prior = widen(self.downwards(above)).chunk(2, dim=-1)
         mean, log_variance = product_of_gaussians(
-            *self.head(features).float().chunk(2, dim=1), *prior
+            *widen(self.head(features)).chunk(2, dim=1), *prior
         )
         code = sample_gaussian(mean, log_variance, 1) if draw else mean
         log_ratio = outputs["log_ratio"] + gaussian_log_prob(code, *prior)
@@ -244,5 +245,6 @@ class LadderBottleneck(nn.Module):
 
     def sample(self, label: Tensor, generator: Generator) -> Tensor:
         """One code for each label (n, K) from the prior, (n, latent)."""
-        mean, log_variance = self.downwards(self.above.sample(label, generator)).float().chunk(2, 1)
+        above = self.above.sample(label, generator)
+        mean, log_variance = widen(self.downwards(above)).chunk(2, dim=1)
         return draw_gaussian(len(label), mean, log_variance, generator)

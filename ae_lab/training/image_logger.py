@@ -57,7 +57,7 @@ class ImageLogger(Callback):
         if not module.can_generate:
             return rows
         if module.bottleneck.has_prior:
-            classes = torch.eye(batch.label.shape[1], device=module.device)
+            classes = torch.eye(batch.label.shape[1]).to(batch.label)
             label = classes[torch.arange(GRID_SIDE * GRID_SIDE) % GRID_SIDE % len(classes)]
             codes = module.bottleneck.sample(label, generator(module.seed, "samples"))
             rows["random codes"] = module.decode_images(codes, label).split(GRID_SIDE)
