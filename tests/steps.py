@@ -27,7 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ae_lab.core import configuration
 from ae_lab.core.randomness import reseed
-from ae_lab.data.images import EvalLoader, TrainLoader
+from ae_lab.data.loaders import EvalLoader, TrainLoader
 from ae_lab.data.module import load_data
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train

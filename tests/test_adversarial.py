@@ -13,7 +13,7 @@ from ae_lab.core import configuration
 from ae_lab.core.errors import UserError, root_cause
 from ae_lab.core.randomness import reseed
 from ae_lab.data import Batch
-from ae_lab.data.images import TrainLoader
+from ae_lab.data.loaders import TrainLoader
 from ae_lab.data.module import load_data
 from ae_lab.models import Critic, MLPEncoder
 from ae_lab.models.critics import cross_entropy, permute_dimensions

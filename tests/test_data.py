@@ -14,7 +14,7 @@ from ae_lab.core.errors import UserError
 from ae_lab.data import ImageData, ImageSet, Split
 from ae_lab.data.augmentation import flip_images, shift_images, turn_images
 from ae_lab.data.corruptions import Corruption, GaussianNoise
-from ae_lab.data.images import TrainLoader
+from ae_lab.data.loaders import TrainLoader
 from ae_lab.data.preparation import download
 from ae_lab.data.sources import mnist
 

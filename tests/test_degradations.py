@@ -23,7 +23,8 @@ from ae_lab.data.corruptions import (
     MixedNoise,
     PoissonNoise,
 )
-from ae_lab.data.images import EvalLoader, Split
+from ae_lab.data.images import Split
+from ae_lab.data.loaders import EvalLoader
 from tests.building import build
 
 PHOTO = torch.from_numpy(astronaut()[:96, 150:246].copy()).permute(2, 0, 1)[None] / 255

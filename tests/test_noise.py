@@ -21,7 +21,8 @@ from ae_lab.data.corruptions import (
     SaltPepperNoise,
     SpeckleNoise,
 )
-from ae_lab.data.images import EvalLoader, Split
+from ae_lab.data.images import Split
+from ae_lab.data.loaders import EvalLoader
 
 # A ramp over the pixel range, so that noise that depends on the pixel's value is tested too.
 RAMP = torch.linspace(0, 1, 256).repeat(64, 256, 1)[:, None]

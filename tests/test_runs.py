@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_named_and_stays(run):
 
 
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(run, tmp_path, monkeypatch):
-    from ae_lab.data.images import TrainLoader
+    from ae_lab.data.loaders import TrainLoader
 
     def poisoned(self, whole=TrainLoader.__iter__):
         for batch in whole(self):

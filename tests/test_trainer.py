@@ -14,7 +14,8 @@ from ae_lab.core import configuration
 from ae_lab.core.errors import UserError
 from ae_lab.core.hardware import PRECISIONS
 from ae_lab.data.corruptions import Corruption
-from ae_lab.data.images import Split, TrainLoader
+from ae_lab.data.images import Split
+from ae_lab.data.loaders import TrainLoader
 from ae_lab.launching.process import JobProcess
 from ae_lab.tracking.identity import WITHOUT_EFFECT
 from ae_lab.tracking.registry import find_runs

@@ -8,7 +8,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from ae_lab.core.errors import UserError, root_cause
 from ae_lab.data import Batch, Corruption, Split
-from ae_lab.data.images import EvalLoader, TrainLoader
+from ae_lab.data.loaders import EvalLoader, TrainLoader
 from ae_lab.models import KL, GaussianBottleneck, IWAELoss, LadderBottleneck
 from ae_lab.models.gaussians import product_of_gaussians
 from tests.building import build

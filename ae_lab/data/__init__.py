@@ -1,8 +1,8 @@
 """Images on the training device, and where they come from.
 
-`module` is the LightningDataModule of every data set, `images` its batches, `augmentation` how
-training images are varied; `corruptions` are what the encoder is given in place of clean images;
-`sources` are data sets; `preparation` decodes files once into a cache.
+`module` is the LightningDataModule of every data set, `images` what it holds, `loaders` its
+batches, `augmentation` how training images are varied; `corruptions` are what the encoder is given
+in place of clean images; `sources` are data sets; `preparation` decodes files once into a cache.
 """
 
 from ae_lab.data.corruptions import (

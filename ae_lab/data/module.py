@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 
 from ae_lab.core.errors import UserError, check_choice, check_int
 from ae_lab.data.corruptions import Corruption
-from ae_lab.data.images import SPLITS, Batch, EvalLoader, ImageSet, Split, TrainLoader
+from ae_lab.data.images import SPLITS, Batch, ImageSet, Split
+from ae_lab.data.loaders import EvalLoader, TrainLoader
 
 LEAST_SIDE = 11  # pixels: the window of SSIM
 EVAL_IMAGES, EVAL_PIXELS = 1000, 1_000_000  # at most, of a batch in validation and test

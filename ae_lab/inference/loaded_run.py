@@ -11,7 +11,7 @@ from ae_lab.core.errors import UserError, check_choice
 from ae_lab.core.randomness import generator
 from ae_lab.core.trust import check_trusted
 from ae_lab.data import Batch, Corruption, ImageData, Split
-from ae_lab.data.images import EvalLoader
+from ae_lab.data.loaders import EvalLoader
 from ae_lab.data.module import load_data
 from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.samplers import Normal, Prior, Sampler
