@@ -8,6 +8,11 @@ from omegaconf import DictConfig
 from ae_lab.core import configuration
 
 FAMILIES = sorted(path.stem for path in (configuration.CONF / "model").glob("*.yaml"))
+# For `ae_lab.train`
+TINY = {
+    **{"data": "mnist5k", "latent": 2, "hidden": [16], "epochs": 1, "data.limit": 64},
+    **{"trainer.enable_progress_bar": False, "logger": "none"},
+}
 SMALL_CRITIC = ["model.critic.network.hidden=[8]"]
 SMALL_CODEBOOK = ["model.bottleneck.quantizer.codebook_size=16"]
 # Sizes that some families have beside `hidden` and `latent`.

@@ -19,10 +19,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from ae_lab.core import configuration
+import ae_lab
+from ae_lab.core import configuration, trust
 from ae_lab.tracking.run import Run
 from ae_lab.training.job import train
 from ae_lab.training.trainer import quiet_libraries
+from tests.building import TINY
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = ["data=mnist5k", "epochs=1", "data.limit=256", "trainer.enable_progress_bar=false"]
@@ -42,6 +44,12 @@ def _no_choice_of_data_is_left_over(monkeypatch):
     monkeypatch.delenv("AE_LAB_AUTO_PHOTOGRAPHS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_trusted_yet(monkeypatch):
+    """What one test typed at a command line is not trusted in the next."""
+    monkeypatch.setattr(trust, "_trusted", set())
+
+
 @pytest.fixture
 def run(tmp_path):
     """Compose a configuration and train it: `run("latent=3")` → Run."""
@@ -52,6 +60,17 @@ def run(tmp_path):
             return train(compose("config", overrides=[outputs, *SMALL, *overrides]))
 
     return _run
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def model(outputs):
+    """A tiny variational run on digits, loaded."""
+    return ae_lab.train(model="vae", **TINY, **{"paths.outputs": outputs})
 
 
 @pytest.fixture
@@ -123,6 +142,23 @@ def processes(tmp_path):
             return list(pool.map(run_one, starts))
 
     return _processes
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Code in a process of its own: `python(code, *words, **environment)`."""
+
+    def _python(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return _python
 
 
 @pytest.fixture(scope="session")

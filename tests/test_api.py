@@ -14,24 +14,13 @@ import ae_lab
 from ae_lab.core.errors import UserError
 from ae_lab.core.quoting import write_override
 from ae_lab.inference import api, load_run
+from ae_lab.inference import model as served
 from ae_lab.inference.inputs import to_images, to_labels
+from tests.building import TINY
 from tests.conftest import REPOSITORY
 
-TINY = {
-    **{"data": "mnist5k", "latent": 2, "hidden": [16], "epochs": 1, "data.limit": 64},
-    **{"trainer.enable_progress_bar": False, "logger": "none"},
-}
-EXAMPLES = [e for e in doctest.DocTestFinder().find(api, "api") if e.examples]
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    return tmp_path_factory.mktemp("outputs")
-
-
-@pytest.fixture(scope="module")
-def model(outputs):
-    return ae_lab.train(model="vae", **TINY, **{"paths.outputs": outputs})
+FINDER = doctest.DocTestFinder()
+EXAMPLES = [e for e in FINDER.find(api, "api") + FINDER.find(served, "model") if e.examples]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +34,21 @@ def images(model):
     return model.loaded.data.eval_batch("test", 10).clean
 
 
+@pytest.fixture(scope="module")
+def photographs(outputs):
+    small = {"model.encoder.width": 4, "model.encoder.blocks_per_stage": 1, "latent": 4}
+    settings = TINY | {"data": "photos64", "data.limit": 8, "model": "unet", "depth": 1} | small
+    del settings["hidden"]
+    return ae_lab.train(**settings, **{"paths.outputs": outputs})
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_the_examples_of_the_api_run(example, model, images, tmp_path, monkeypatch, capsys):
+def test_the_examples_of_the_api_run(
+    example, model, images, photographs, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     known = {"ae_lab": ae_lab, "model": model, "path": model.path, "images": images}
+    known |= {"photographs": photographs, "Image": Image}
     example.globs = known | ({"ae_lab": Quiet} if example.name == "api.train" else {})
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
 
@@ -64,8 +64,8 @@ class Quiet:
 
 
 def test_each_function_of_the_api_has_an_example():
-    public = [name for name in vars(api.Model) if not name.startswith("_")]
-    functions = {name for name in public if callable(getattr(api.Model, name))}
+    public = [name for name in vars(served.Model) if not name.startswith("_")]
+    functions = {name for name in public if callable(getattr(served.Model, name))}
     assert functions | {"load", "train"} <= {e.name.rpartition(".")[2] for e in EXAMPLES}
 
 

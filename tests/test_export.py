@@ -17,24 +17,10 @@ from ae_lab.core.errors import UserError
 from ae_lab.core.intervals import mean_interval
 from ae_lab.inference.exported_folder import ExportedFolder
 from ae_lab.inference.safetensors_format import save_weights
-from tests.building import FAMILIES, build, compose, small_family
+from tests.building import FAMILIES, TINY, build, compose, small_family
 from tests.conftest import REPOSITORY
 
-TINY = {
-    **{"data": "mnist5k", "latent": 2, "hidden": [16], "epochs": 1, "data.limit": 64},
-    **{"trainer.enable_progress_bar": False, "logger": "none"},
-}
 BODIES = ["cnn", "cnn_skip", "cnn_unpool", "unet"]
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
-    return tmp_path_factory.mktemp("outputs")
-
-
-@pytest.fixture(scope="module")
-def model(outputs):
-    return ae_lab.train(model="vae", **TINY, **{"paths.outputs": outputs})
 
 
 @pytest.fixture(scope="module")

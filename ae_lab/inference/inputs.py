@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ae_lab.core.errors import UserError, check_choice
 from ae_lab.data.preparation.decode import Undecodable, convert
+from ae_lab.inference.photo_files import Photo, photo_from_image, read_photo
 
+DEPTHS = (np.uint8, np.uint16)
 MAX_PIXEL = 10.0  # noise may take pixels beyond 1; an image in 0..255 lies further out
 
 
@@ -40,6 +42,30 @@ def to_images(images: Any, shape: Sequence[int]) -> Tensor:
             f"images must be tensors, arrays, PIL images or paths, got {type(images).__name__}"
         )
     return _to_pixels(_channels_first(images, tuple(shape)))
+
+
+def to_photo(image: Any) -> Photo:
+    """A photograph of any size: of a PIL image, an array or tensor (H, W), (H, W, 1) or (H, W, 3)
+    of uint8 or uint16, or the file at a path.
+
+    Raises:
+        UserError: it is none of these, or cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_photo(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            return photo_from_image(image.copy())
+        except Undecodable as error:
+            raise UserError(f"the image cannot be used: {error}") from error
+    pixels = np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype not in DEPTHS:
+        raise UserError(
+            "a photograph is a PIL image, a path, or an array (H, W) or (H, W, 3) of uint8, got "
+            f"{'×'.join(map(str, pixels.shape))} of {pixels.dtype}"
+        )
+    return Photo(pixels)
 
 
 def to_labels(

@@ -37,11 +37,17 @@ class Photo:
     alpha: np.ndarray | None = None
     metadata: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what was converted
+    name: str = ""
 
     @property
     def is_deep(self) -> bool:
         """Whether it has 16 bits a channel."""
         return self.pixels.dtype == np.uint16
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Pixels with what is transparent of them, (H, W, C or C + 1)."""
+        return self.pixels if self.alpha is None else np.concatenate([self.pixels, self.alpha], 2)
 
 
 def read_photo(path: Path) -> Photo:
@@ -54,7 +60,9 @@ def read_photo(path: Path) -> Photo:
         with Image.open(path) as image:
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise Undecodable(f"it has {frames} frames, save one of them as a file of its own")
-            return _read_deep(path, image) if _is_deep_colour(image) else _read(image)
+            photo = _read_deep(path, image) if _is_deep_colour(image) else photo_from_image(image)
+            photo.name = path.name
+            return photo
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         why = getattr(error, "strerror", None) or str(error).replace(str(path), "it")
         raise UserError(f"cannot read {path}: {why}") from error
@@ -66,7 +74,12 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and (16 in bits or ";16" in raw)
 
 
-def _read(image: Image.Image) -> Photo:
+def photo_from_image(image: Image.Image) -> Photo:
+    """An image of Pillow's as a photo. The image is turned upright.
+
+    Raises:
+        Undecodable: its pixels are not 8 or 16 bits.
+    """
     image.load()
     metadata = {key: image.info[key] for key in KEPT if key in image.info}
     ImageOps.exif_transpose(image, in_place=True)
@@ -126,6 +139,16 @@ def _split(pixels: np.ndarray, has_alpha: bool, metadata: dict, notes: list[str]
     return Photo(pixels[..., :-1], pixels[..., -1:], metadata, notes)
 
 
+def photo_to_image(photo: Photo) -> Image.Image:
+    """A photo as Pillow's image, with its transparency, and 8 bits a channel but for gray."""
+    pixels = photo.channels
+    if photo.is_deep and pixels.shape[2] > 1:
+        pixels = (pixels / 257).round().astype(np.uint8)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.info.update(photo.metadata)
+    return image
+
+
 def check_target(path: Path, photo: Photo) -> None:
     """Check that a file of this name can hold a photo, before it is restored.
 
@@ -148,8 +171,7 @@ def write_photo(photo: Photo, path: Path) -> None:
         UserError: the file cannot hold it, or cannot be written.
     """
     check_target(path, photo)
-    parts = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha]
-    pixels = np.concatenate(parts, 2) if len(parts) > 1 else photo.pixels
+    pixels = photo.channels
     suffix = path.suffix.lower()
     with replace_atomically(path) as beside:
         if photo.is_deep and pixels.shape[2] > 1:

@@ -35,10 +35,12 @@ class TiledModel:
 
     @torch.inference_mode()
     def reconstruct(self, image: Tensor, side: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) as the model restores them, without tiles."""
+        """Images (B, C, H, W) as the model restores them, without tiles. It may be on a device."""
+        image, on = image.to(self.model.device), image.device
         label = image.new_zeros(len(image), self.model.classes)
+        side = None if side is None else side.to(image.device)
         batch = Batch(image, image, label, torch.arange(len(image)), side)
-        return self.model(batch, draw=False).reconstruction
+        return self.model(batch, draw=False).reconstruction.to(on)
 
     @property
     def stride(self) -> int | None:
@@ -66,7 +68,8 @@ class TiledModel:
         """How far from the middle of a square a pixel has an influence on the middle."""
         size = -(-size // self.stride) * self.stride
         rng = generator("receptive field")
-        image = torch.rand(1, self.model.shape[0], size, size, generator=rng).requires_grad_()
+        image = torch.rand(1, self.model.shape[0], size, size, generator=rng)
+        image = image.to(self.model.device).requires_grad_()
         start = size // 2 // self.stride * self.stride
         middle = slice(start, start + self.stride)  # all that one place of the coarsest map makes
         with torch.enable_grad():
