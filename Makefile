@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 SCALE ?= quick
 EXPERIMENTS ?= $(filter-out claims,$(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help install demo test lint format figures report bench kills test-chaos test-slurm test-ray clean
+.PHONY: help install demo test lint format figures report bench kills test-chaos test-slurm test-ray test-app clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -53,6 +53,7 @@ kills: $(INSTALLED)  ## SIGKILL in each phase of 24 settings, of every family, a
 
 test-chaos: $(INSTALLED)  ## a sweep of processes that are killed, on a disk that fills: bitwise as undisturbed
 	$(PY) -m tests.chaos
+	$(PY) -m tests.out_of_memory
 
 test-slurm: $(INSTALLED)  ## a sweep on a Slurm cluster of one node (Debian, as root)
 	apt-get install --yes --quiet slurm-wlm munge
@@ -62,6 +63,11 @@ test-ray: $(INSTALLED)  ## a sweep on a local Ray, one worker killed; Ray lies i
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --quiet -c constraints.txt -e '.[ray]'
 	.venv-ray/bin/python -m tests.ray_sweep
+
+test-app: $(INSTALLED)  ## the app in headless Chromium (Debian, as root): sliders, a photo, screenshots
+	apt-get install --yes --quiet chromium
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	$(PY) -m tests.app_browser
 
 clean:           ## remove .venv (runs in outputs/ stay)
 	rm -rf .venv .venv-ray

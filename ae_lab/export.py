@@ -3,6 +3,7 @@
 python -m ae_lab.export run=outputs/runs/... output=folder
 python -m ae_lab.export run=outputs/runs/... output=folder format=onnx format.precision=float16
 python -m ae_lab.export run=outputs/runs/... output=folder format=html
+python -m ae_lab.export run=outputs/runs/... output=folder format.space=true push=user/name
 """
 
 from ae_lab.core import command

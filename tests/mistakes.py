@@ -371,6 +371,17 @@ EXPORT = {
     "run=nowhere format.license=[mit]": "format.license must be text",
     "run=nowhere outptu=x": "there is no key 'outptu': did you mean 'output'?",
     "run=nowhere trust=5": "trust must be a list of packages",
+    "run=nowhere push=[a]": "push must be text or null",
+    "run=nowhere format.space=maybe": "format.space must be true or false, got 'maybe'",
+    "run=nowhere --foo": "there is no flag --foo",
+}
+APP = {
+    "": "which run? Give run=outputs/runs/...",
+    "run=nowhere": "nowhere is not a run folder",
+    "run=[]": "which run? Give run=outputs/runs/...",
+    "run=nowhere port=abc": "port must be an integer, got 'abc'",
+    "run=nowhere browser=maybe": "browser must be true or false, got 'maybe'",
+    "run=nowhere hots=0.0.0.0": "there is no key 'hots': did you mean 'host'?",
     "run=nowhere --foo": "there is no flag --foo",
 }
 PREPARE = {
@@ -420,6 +431,7 @@ MISTAKES = {
     "generate": GENERATE,
     "restore": RESTORE,
     "export": EXPORT,
+    "app": APP,
     "prepare_data": PREPARE,
     "report": REPORT,
     "runs": RUNS,

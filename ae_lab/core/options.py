@@ -87,6 +87,17 @@ class ExportOptions:
 
     run: str | None
     output: str | None
+    push: str | None
+
+
+@dataclass
+class AppOptions:
+    """`conf/app.yaml`."""
+
+    run: str | Sequence[str] | None
+    host: str
+    port: int
+    browser: bool
 
 
 # Keys within groups that are no parts.
@@ -97,4 +108,5 @@ OPTIONS = {
     "generate": GenerateOptions,
     "restore": RestoreOptions,
     "export": ExportOptions,
+    "app": AppOptions,
 }

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from ae_lab.core import configuration, validation
 from ae_lab.core.errors import UserError
 from ae_lab.core.files import check_writable
+from ae_lab.inference.hub import is_hub_name, push_folder
 from ae_lab.inference.loaded_run import LoadedRun, check_done, load_run
 from ae_lab.tracking.registry import run_from_path
 
@@ -33,7 +34,8 @@ def export(config: DictConfig) -> Path:
     """Write a run in a format; returns the folder.
 
     Raises:
-        UserError: no run or no folder is named, or the run cannot be written so.
+        UserError: no run or no folder is named, or the run cannot be written so; the hub does not
+            take it, though it is written.
     """
     validation.check_options(config, "export")
     validation.check_parts(config)
@@ -45,6 +47,10 @@ def export(config: DictConfig) -> Path:
     check_writable(folder, "choose another with output=...")
     if folder.resolve() == run.path.resolve():
         raise UserError(f"output={folder} is the run's own folder: name another")
+    if config.push is not None and not is_hub_name(config.push):
+        raise UserError(f"push={config.push} is no name on the hub: give user/name")
     lines = instantiate(config.format).write(load_run(run), folder)
-    print(*lines, sep="\n")
+    print(*lines, sep="\n", flush=True)
+    if config.push is not None:
+        print(push_folder(folder, config.push))
     return folder

@@ -26,6 +26,7 @@ from ae_lab.tracking import run_files
 from ae_lab.training.dry_run import check_model
 
 WEIGHTS, CONFIG, CARD, PICTURES = "model.safetensors", "config.yaml", "README.md", "pictures"
+APP, REQUIREMENTS = "app.py", "requirements.txt"  # of a Space of the Hugging Face hub
 FORMAT = 1  # of config.yaml; raised when its keys change
 SHAPE = {
     "format": int,

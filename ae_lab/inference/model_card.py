@@ -23,7 +23,9 @@ CAPTIONS = {
 }
 
 
-def describe_model(loaded: LoadedRun, pictures: list[str], license: str) -> str:
+def describe_model(
+    loaded: LoadedRun, pictures: list[str], license: str, space: bool = False
+) -> str:
     """The card's text: what the model is, its data and numbers, how it was trained, how to load
     it. A number of several seeds has the interval that holds their mean with 95 % confidence."""
     run, model = loaded.run, loaded.model
@@ -40,6 +42,7 @@ def describe_model(loaded: LoadedRun, pictures: list[str], license: str) -> str:
         name=run.name,
         family=run.choices.get("model", "autoencoder"),
         license=license,
+        space=space,
         parts={part: run.choices[part] for part in PARTS if part in run.choices},
         shape="×".join(map(str, loaded.data.shape)),
         code="×".join(map(str, model.bottleneck.shape)),

@@ -6,9 +6,19 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from ae_lab import __version__
 from ae_lab.core.files import replace_atomically, write_text
 from ae_lab.core.images import save_png, tile_rows
-from ae_lab.inference.exported_folder import CARD, CONFIG, FORMAT, PICTURES, WEIGHTS
+from ae_lab.core.trust import EXTRAS, named_in
+from ae_lab.inference.exported_folder import (
+    APP,
+    CARD,
+    CONFIG,
+    FORMAT,
+    PICTURES,
+    REQUIREMENTS,
+    WEIGHTS,
+)
 from ae_lab.inference.loaded_run import LoadedRun
 from ae_lab.inference.model_card import describe_model
 from ae_lab.models import Autoencoder
@@ -16,20 +26,34 @@ from ae_lab.models import Autoencoder
 NUM_SHOWN = 10  # images in a row of a picture
 
 
-class SafetensorsFormat:
-    """The folder that `ae_lab.load` takes. `license` is what the card says of the weights."""
+SPACE = """import ae_lab
+from ae_lab.browser.app import build_app
 
-    def __init__(self, license: str = "mit"):
-        self.license = license
+build_app([ae_lab.load(".")]).launch()
+"""
+
+
+class SafetensorsFormat:
+    """The folder that `ae_lab.load` takes. `license` is what the card says of the weights. With
+    `space` it also holds what makes it a Space of the Hugging Face hub: the app, for this model.
+    """
+
+    def __init__(self, license: str = "mit", space: bool = False):
+        self.license, self.space = license, space
 
     def write(self, loaded: LoadedRun, folder: Path) -> list[str]:
         save_weights(loaded.model, folder / WEIGHTS)
         text = yaml.safe_dump(describe_config(loaded), sort_keys=False, allow_unicode=True)
         write_text(folder / CONFIG, text)
         pictures = draw_pictures(loaded, folder / PICTURES)
-        card = describe_model(loaded, [file.name for file in pictures], self.license)
+        card = describe_model(loaded, [file.name for file in pictures], self.license, self.space)
         write_text(folder / CARD, card)
-        return [str(folder / name) for name in (WEIGHTS, CONFIG, CARD)] + [*map(str, pictures)]
+        written = [WEIGHTS, CONFIG, CARD]
+        if self.space:
+            write_text(folder / APP, SPACE)
+            write_text(folder / REQUIREMENTS, describe_requirements(loaded))
+            written += [APP, REQUIREMENTS]
+        return [str(folder / name) for name in written] + [*map(str, pictures)]
 
 
 def save_weights(model: Autoencoder, file: Path) -> None:
@@ -56,6 +80,14 @@ def describe_config(loaded: LoadedRun) -> dict:
         "run": {"name": loaded.run.name, "choices": loaded.run.choices},
         "metrics": loaded.run.metrics,
     }
+
+
+def describe_requirements(loaded: LoadedRun) -> str:
+    """What a Space installs: this version, with the extras of the model's parts."""
+    model = OmegaConf.to_container(loaded.run.config.model, resolve=True)
+    packages = {name.partition(".")[0] for name in named_in(model)}
+    extras = sorted({"app"} | {EXTRAS[name] for name in packages & EXTRAS.keys()})
+    return f"ae_lab[{','.join(extras)}]=={__version__}\n"
 
 
 def draw_pictures(loaded: LoadedRun, folder: Path) -> list[Path]:
