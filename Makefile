@@ -61,7 +61,7 @@ test-slurm: $(INSTALLED)  ## a sweep on a Slurm cluster of one node (Debian, as 
 
 test-ray: $(INSTALLED)  ## a sweep on a local Ray, one worker killed; Ray lies in an environment of its own
 	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	.venv-ray/bin/python -m pip install --quiet -e '.[ray]' pytest
 	.venv-ray/bin/python -m tests.ray_sweep
 
 test-app: $(INSTALLED)  ## the app in headless Chromium (Debian, as root): sliders, a photo, screenshots

@@ -38,7 +38,7 @@ def workers() -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             title = (entry / "cmdline").read_bytes()
-            if title.startswith(b"ray::") and b"IDLE" not in title:
+            if title.startswith(b"ray::_run_job"):  # agents of Ray's own are ray::... too
                 found.append(int(entry.name))
     return found
 
@@ -50,7 +50,8 @@ def main() -> None:
             sys.exit(f"the sweep by basic failed:\n{basic.with_suffix('.log').read_text()}")
         print("by basic: done", flush=True)
         sweep = start(by_ray, "hydra/launcher=ray")
-        while sweep.poll() is None and not list(by_ray.glob("runs/*/checkpoints/last.ckpt")):
+        checkpoints = "runs/*/checkpoints/last.ckpt"
+        while sweep.poll() is None and len(list(by_ray.glob(checkpoints))) < len(workers() or [0]):
             time.sleep(0.05)
         killed = workers()[:1]
         for worker in killed:
