@@ -35,10 +35,13 @@ def find_known_run(config: DictConfig) -> Run | None:
             return None
         if config.data.classes not in (None, data.classes):
             return None
-        config = config.copy()
-        config.data.shape, config.data.classes = data.shape, data.classes
         if precision := facts.recall_precision(data.shape):
-            identity = identify(config, data.fingerprint, precision)
+            given = config.data.shape, config.data.classes
+            config.data.shape, config.data.classes = data.shape, data.classes
+            try:
+                identity = identify(config, data.fingerprint, precision)
+            finally:
+                config.data.shape, config.data.classes = given
             return run_of_identity(config.paths.outputs, identity)
     return None
 

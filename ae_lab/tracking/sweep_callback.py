@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -125,6 +125,12 @@ def show_sweep(folder: Path, runs: list[Run], outcomes: list[dict], columns: lis
         print(f"Figures: python -m ae_lab.report {folder}")
 
 
+@cache
+def compose(*words: str) -> DictConfig:
+    """A configuration that is only read; composing one takes a tenth of a second."""
+    return configuration.compose(words)
+
+
 class SweepOverrides:
     """What a sweep's experiment and then its command line set: what varies, by key, and what all
     its jobs share."""
@@ -151,7 +157,7 @@ class SweepOverrides:
         """
         more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            config = configuration.compose(self.fixed)
+            config = compose(*self.fixed)
             shared = configuration.flatten(config)
             settings = {key: value for key, value in shared.items() if affects_result(key)}
             return digest([settings, self.params | more])
@@ -169,6 +175,6 @@ class SweepOverrides:
         configs = {}
         for name, words in chosen.items():
             with contextlib.suppress(Exception):
-                configs[name] = configuration.compose(words)
+                configs[name] = compose(*words)
                 _ = configs[name].data.source
         return configs
