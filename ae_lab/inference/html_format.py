@@ -52,17 +52,20 @@ class HtmlFormat:
             )
 
     def write(self, loaded: LoadedRun, folder: Path) -> list[str]:
+        file = folder / "explorer.html"
+        write_text(file, self.render(loaded))
+        return [f"{file}: {file.stat().st_size / 1e6:.1f} MB"]
+
+    def render(self, loaded: LoadedRun) -> str:
+        """The page of a run, as HTML."""
         loaded.check_can_generate()
-        page = self.describe_page(loaded)
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent),
             autoescape=True,
             undefined=StrictUndefined,
         )
-        file = folder / "explorer.html"
-        html = environment.get_template("explorer.html").render(title=loaded.run.name, page=page)
-        write_text(file, html)
-        return [f"{file}: {file.stat().st_size / 1e6:.1f} MB"]
+        page = self.describe_page(loaded)
+        return environment.get_template("explorer.html").render(title=loaded.run.name, page=page)
 
     def describe_page(self, loaded: LoadedRun) -> dict:
         """All that the page knows, as JSON has it."""

@@ -147,12 +147,8 @@ def decoder_norm(output: AutoencoderOutput, model, directions: Tensor) -> Tensor
 
 class MaximumMeanDiscrepancy(LossTerm):
     """MMD² = E k(z, z') + E k(p, p') - 2 E k(z, p) of the batch's codes z and as many draws p of
-    the prior, with all pairs in the means, so that equal samples give 0.
-
-    The kernel, with d dimensions, squared distance r, summed over seven scales s:
-
-        imq  C / (C + r), the inverse multiquadric   C = 2ds
-        rbf  exp(-r / C)
+    the prior, with all pairs in the means, so that equal samples give 0. The kernel k is `imq`, the
+    inverse multiquadric, or `rbf`, the radial basis, with C = 2ds for d dimensions and a scale s.
 
     Source: Tolstikhin et al., ICLR 2018 (WAE); Zhao, Song & Ermon, AAAI 2019 (InfoVAE).
 

@@ -1,10 +1,11 @@
 """Drawing an experiment: its figures and tables as files.
 
 What is drawn is said by `figures:`, one `_target_` each: a function of runs that returns a
-matplotlib Figure, an `ae_lab.reporting.Table`, or None where the runs have nothing to show. It may
-come from outside the package. Its arguments `by`, `column`, `colour` and `factors` name settings of
-the runs, `x`, `y`, `columns` and `baseline` their numbers. A function that reads run folders is
-marked by `@ae_lab.reporting.needs_runs`: saved results do not draw it. `name` is the file's name.
+matplotlib Figure, an `ae_lab.reporting.Table` or `Page`, or None where the runs have nothing to
+show. It may come from outside the package. Its arguments `by`, `column`, `colour` and `factors`
+name settings of the runs, `x`, `y`, `columns` and `baseline` their numbers. A function that reads
+run folders is marked by `@ae_lab.reporting.needs_runs`: saved results do not draw it. `name` is the
+file's name.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ae_lab.core.errors import UserError, suggest
 from ae_lab.reporting.experiments import RESULTS, Experiment, experiment_names
+from ae_lab.reporting.explorer import Page
 from ae_lab.reporting.plots import describe_extremes
 from ae_lab.reporting.style import STYLE, save_figure
 from ae_lab.reporting.tables import Table
@@ -35,11 +37,13 @@ class Drawing:
     files: list[Path]
     caption: str = ""
     table: Table | None = None
+    page: Page | None = None
     of_images: bool = False
 
 
 def draw_experiment(experiment: Experiment, target: Path) -> list[Drawing]:
-    """Draw each figure of an experiment: plots as PNG and SVG, tables as CSV and LaTeX.
+    """Draw each figure of an experiment: plots as PNG and SVG, tables as CSV and LaTeX,
+    pages as HTML.
 
     Raises:
         UserError: no run of it is done, or a figure names what no run has.
@@ -97,7 +101,7 @@ def draw_figure(
     """Draw one of an experiment's figures.
 
     Raises:
-        UserError: its function returns something else than a figure, a table or None.
+        UserError: its function returns something else than a figure, a table, a page or None.
     """
     of_images = getattr(get_method(entry._target_), "needs_runs", False)
     if of_images and experiment.is_saved:
@@ -109,11 +113,13 @@ def draw_figure(
         return None
     if isinstance(figure, Table):
         return Drawing(kind, figure.save(stem), caption, figure)
+    if isinstance(figure, Page):
+        return Drawing(kind, figure.save(stem), caption, page=figure)
     if isinstance(figure, Figure):
         return Drawing(kind, save_figure(figure, stem), caption, of_images=of_images)
     raise UserError(
         f"figures: {entry._target_} returned {type(figure).__name__}: a kind of figure returns a "
-        "matplotlib Figure, an ae_lab.reporting.Table or None"
+        "matplotlib Figure, an ae_lab.reporting.Table or Page, or None"
     )
 
 

@@ -65,6 +65,8 @@ def describe_drawing(drawing: Drawing) -> dict:
     entry = {"name": name, "caption": drawing.caption, "files": drawing.files}
     if drawing.table:
         return entry | {"table": drawing.table}
+    if drawing.page:
+        return entry | {"page": drawing.page.html}
     # Plots are sharp at any size as SVG; images take less room as PNG.
     file = drawing.files[0] if drawing.of_images else drawing.files[1]
     return entry | {"image": embed(file), "of_images": drawing.of_images}
