@@ -155,7 +155,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(run, tmp_path, monke
 def test_killed_and_resumed_is_bitwise_the_same_as_undisturbed(tmp_path):
     """SIGKILL in the middle of an epoch and between two; `make kills` does this 30 times."""
     command = [
-        *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "data.limit=2000", "latent=5"),
+        *(sys.executable, "-m", "ae_lab.train", "data=mnist5k", "data.limit=1000", "latent=5"),
         *("noise=gaussian", "dropout=0.1", "epochs=3", "checkpoint_seconds=0.1"),
         "trainer.enable_progress_bar=false",
     ]
