@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 
 import ae_lab
 from ae_lab.core.errors import UserError
@@ -61,6 +62,22 @@ class Quiet:
         with open(os.devnull, "w") as nowhere, pytest.MonkeyPatch.context() as patch:  # noqa: PTH123
             patch.setattr(sys, "stdout", nowhere)
             return ae_lab.train(*words, **TINY | settings)
+
+
+def test_a_photograph_is_restored_as_the_command_does(photographs, command, tmp_path):
+    pixels = astronaut()[:50, :75]
+    photo = Image.fromarray(pixels)
+    photo.save(tmp_path / "photo.png")
+    done = command("restore", f"run={photographs.path}", "input=photo.png", "output=out.png")
+    assert done.returncode == 0, done.stderr
+    expected = np.asarray(Image.open(tmp_path / "out.png"))
+    for given in (photo, pixels, tmp_path / "photo.png"):
+        np.testing.assert_array_equal(np.asarray(photographs.restore(given)), expected)
+    photo.putalpha(100)
+    assert photographs.restore(photo).getextrema()[3] == (100, 100)
+    for wrong in (pixels / 255, pixels[..., :2], "nowhere.png"):
+        with pytest.raises(UserError):
+            photographs.restore(wrong)
 
 
 def test_each_function_of_the_api_has_an_example():

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import ae_lab
+from ae_lab.inference.hub import check_push
 
 COMMIT = "c" * 40
 
@@ -142,6 +143,15 @@ def test_a_hub_that_refuses_is_one_line(hub, of_hub, model, process, tmp_path, p
     assert (tmp_path / "out" / "model.safetensors").is_file()
     loaded = python(LOAD, "somebody/digits", **of_hub)
     assert loaded.stdout.startswith("somebody/digits is no folder here, and the hub does not")
+
+
+def test_without_the_library_a_mistyped_folder_is_still_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ae_lab.inference.hub.find_spec", lambda name: None)
+    with pytest.raises(ae_lab.core.errors.UserError, match="ouptuts/run is no folder here"):
+        ae_lab.load("ouptuts/run")
+    with pytest.raises(ae_lab.core.errors.UserError, match="push=me/digits takes huggingface_hub"):
+        check_push("me/digits")
 
 
 def test_names_and_folders_are_told_apart(model, command, tmp_path):

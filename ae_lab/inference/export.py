@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from ae_lab.core import configuration, validation
 from ae_lab.core.errors import UserError
 from ae_lab.core.files import check_writable
-from ae_lab.inference.hub import is_hub_name, push_folder
+from ae_lab.inference.hub import check_push, push_folder
 from ae_lab.inference.loaded_run import LoadedRun, check_done, load_run
 from ae_lab.tracking.registry import run_from_path
 
@@ -47,8 +47,8 @@ def export(config: DictConfig) -> Path:
     check_writable(folder, "choose another with output=...")
     if folder.resolve() == run.path.resolve():
         raise UserError(f"output={folder} is the run's own folder: name another")
-    if config.push is not None and not is_hub_name(config.push):
-        raise UserError(f"push={config.push} is no name on the hub: give user/name")
+    if config.push is not None:
+        check_push(config.push)
     lines = instantiate(config.format).write(load_run(run), folder)
     print(*lines, sep="\n", flush=True)
     if config.push is not None:

@@ -17,24 +17,34 @@ def is_hub_name(text: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) is not None
 
 
-def check_hub() -> None:
+def check_hub(why: str) -> None:
     """Check that the hub's library is there.
 
     Raises:
         UserError: it is not.
     """
     if find_spec("huggingface_hub") is None:
-        raise UserError("huggingface_hub is not installed: pip install 'ae_lab[hub]'")
+        raise UserError(f"{why} huggingface_hub: pip install 'ae_lab[hub]'")
+
+
+def check_push(name: str) -> None:
+    """Check what can be known before a folder is written.
+
+    Raises:
+        UserError: it is no name, or the hub's library is not there.
+    """
+    if not is_hub_name(name):
+        raise UserError(f"push={name} is no name on the hub: give user/name")
+    check_hub(f"push={name} takes")
 
 
 def push_folder(folder: Path, name: str) -> str:
     """Put an exported folder on the hub, as a Space where it has an app, else as a model; returns
-    its address. `hf auth login`, or the variable HF_TOKEN, says who you are.
+    its address, after `check_push`. `hf auth login`, or the variable HF_TOKEN, says who you are.
 
     Raises:
         UserError: the hub is not reached, or does not let you.
     """
-    check_hub()
     from huggingface_hub import HfApi
 
     kind = "space" if (folder / APP).is_file() else "model"
@@ -60,7 +70,7 @@ def fetch_folder(name: str) -> Path:
     Raises:
         UserError: the hub is not reached and the folder not here, or has none of this name.
     """
-    check_hub()
+    check_hub(f"{name} is no folder here, and the hub takes")
     from huggingface_hub import constants, snapshot_download
 
     # A folder of real files: the hub's own cache holds links, which an exported folder may not.
