@@ -13,6 +13,11 @@ TINY = {
     **{"data": "mnist5k", "latent": 2, "hidden": [16], "epochs": 1, "data.limit": 64},
     **{"trainer.enable_progress_bar": False, "logger": "none"},
 }
+TINY_UNET = {
+    **{"data": "photos64", "data.limit": 8, "model": "unet", "depth": 1, "latent": 4, "epochs": 1},
+    **{"model.encoder.width": 4, "model.encoder.blocks_per_stage": 1},
+    **{"trainer.enable_progress_bar": False, "logger": "none"},
+}
 SMALL_CRITIC = ["model.critic.network.hidden=[8]"]
 SMALL_CODEBOOK = ["model.bottleneck.quantizer.codebook_size=16"]
 # Sizes that some families have beside `hidden` and `latent`.

@@ -17,7 +17,7 @@ from ae_lab.core.quoting import write_override
 from ae_lab.inference import api, load_run
 from ae_lab.inference import model as served
 from ae_lab.inference.inputs import to_images, to_labels
-from tests.building import TINY
+from tests.building import TINY, TINY_UNET
 from tests.conftest import REPOSITORY
 
 FINDER = doctest.DocTestFinder()
@@ -37,10 +37,7 @@ def images(model):
 
 @pytest.fixture(scope="module")
 def photographs(outputs):
-    small = {"model.encoder.width": 4, "model.encoder.blocks_per_stage": 1, "latent": 4}
-    settings = TINY | {"data": "photos64", "data.limit": 8, "model": "unet", "depth": 1} | small
-    del settings["hidden"]
-    return ae_lab.train(**settings, **{"paths.outputs": outputs})
+    return ae_lab.train(**TINY_UNET, **{"paths.outputs": outputs})
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

@@ -15,11 +15,9 @@ from ae_lab.browser.explore import CodeSpace, Explorer, from_pixel, to_pixel
 from ae_lab.browser.generate import ALL, draw_images, list_samplers
 from ae_lab.browser.restore import LEVELS, NOTHING, restore_photo
 from ae_lab.core.errors import UserError
-from tests.building import TINY
+from tests.building import TINY, TINY_UNET
 
 PHOTO = Image.fromarray(astronaut()[:60, :90])
-SMALL_UNET = {"model": "unet", "depth": 1, "latent": 4, "model.encoder.width": 4}
-SMALL_UNET |= {"model.encoder.blocks_per_stage": 1, "data": "photos64", "data.limit": 8}
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +25,7 @@ def train(outputs):
     """A tiny model: `train(model="vae")`."""
 
     def _train(*words, **settings):
-        settings = TINY | settings
-        if settings["model"] == "unet":
-            del settings["hidden"]
+        settings = settings if "data" in settings else TINY | settings
         return ae_lab.train(*words, **settings, **{"paths.outputs": outputs})
 
     return _train
@@ -84,12 +80,12 @@ def test_an_exported_folder_is_explored_by_its_prior(train, command, tmp_path):
 
 def test_what_cannot_be_explored_says_so(train):
     with pytest.raises(UserError, match="made of more than a vector"):
-        Explorer(train(**SMALL_UNET))
+        Explorer(train(**TINY_UNET))
 
 
 @pytest.mark.parametrize("name", LEVELS)
 def test_every_corruption_is_offered_and_undone(name, train):
-    model, level = train(**SMALL_UNET), LEVELS[name]
+    model, level = train(**TINY_UNET), LEVELS[name]
     for value in (level.low, level.high, level.usual):
         before, after, text = restore_photo(model, PHOTO, name, value)
         assert before.size == after.size
@@ -113,7 +109,7 @@ def test_samplers_that_the_page_offers_are_those_that_work(train):
     for name, settings in {
         "vae": {"model": "vae"},
         "mlp": {"model": "mlp"},
-        "unet": SMALL_UNET,
+        "unet": TINY_UNET,
     }.items():
         model = train(**settings)
         offered[name] = list_samplers(model)
@@ -134,7 +130,7 @@ def test_models_are_compared_on_the_same_images(train):
     error = (models[1].reconstruct(own.corrupted) - own.clean).square().flatten(1).mean(1)
     assert rows[-1][1].endswith(f"{float(-10 * error.log10().mean()):.2f} dB")
     with pytest.raises(UserError, match="other data than the first"):
-        compare_models([*models, train(**SMALL_UNET)], 0, 3)
+        compare_models([*models, train(**TINY_UNET)], 0, 3)
 
 
 def test_the_page_is_served(train):
@@ -143,7 +139,7 @@ def test_the_page_is_served(train):
 
     from ae_lab.browser.app import build_app
 
-    app = build_app([train(model="vae"), train(model="cvae"), train(**SMALL_UNET)])
+    app = build_app([train(model="vae"), train(model="cvae"), train(**TINY_UNET)])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -17,10 +17,6 @@ COMMIT = "c" * 40
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's protocol as creating, uploading to and downloading from one takes."""
 
-    files: dict[str, bytes]
-    requests: list[str]
-    status = 200  # of every answer, when the hub is to refuse
-
     def answer(self, content: object = None, status: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content or {}).encode()
         self.send_response(self.server.status if self.server.status != 200 else status)

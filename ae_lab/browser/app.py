@@ -6,10 +6,11 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, ListConfig
 
-from ae_lab.core import configuration, validation
+from ae_lab.core import validation
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.inference.api import load
 from ae_lab.inference.model import Model
+from ae_lab.tracking.registry import run_from_path
 
 
 def open_app(config: DictConfig) -> None:
@@ -20,11 +21,9 @@ def open_app(config: DictConfig) -> None:
             port is taken.
     """
     validation.check_options(config, "app")
-    named = [config.run] if isinstance(config.run, str) else config.run
-    if not isinstance(named, list | ListConfig) or not named:
-        raise UserError("which run? Give run=outputs/runs/...; `python -m ae_lab.runs` lists them")
+    named = config.run if isinstance(config.run, list | ListConfig) else [config.run]
     port = check_int("port", config.port)
-    models = [load(configuration.path_from_start(path)) for path in named]
+    models = [load(run_from_path(path).path) for path in named or [None]]
     app = build_app(models)
     try:
         app.launch(
@@ -58,8 +57,7 @@ def build_app(models: list[Model]):
     from ae_lab.browser.restore import add_restore_tab
 
     with gradio.Blocks(title="ae_lab") as app:
-        names = [model.path.resolve().name for model in models]
-        gradio.Markdown(f"# {names[0] if len(names) == 1 else 'ae_lab'}")
+        gradio.Markdown(f"# {models[0].name if len(models) == 1 else 'ae_lab'}")
         with gradio.Tab("Explore"):
             add_for_each(models, add_explore_tab)
         with gradio.Tab("Restore"):
@@ -79,5 +77,5 @@ def add_for_each(models: list[Model], add: Callable[[Model], None]) -> None:
         add(models[0])
         return
     for model in models:
-        with gradio.Tab(model.path.resolve().name):
+        with gradio.Tab(model.name):
             add(model)

@@ -1,16 +1,14 @@
 """The tab Compare: what several models make of the same images."""
 
-from base64 import b64encode
 from html import escape
-from io import BytesIO
 
 from PIL import Image
 from torch import Tensor
 
 from ae_lab.browser.explore import load_examples
-from ae_lab.browser.pictures import show_errors, to_picture
+from ae_lab.browser.pictures import show_errors, to_visible
 from ae_lab.core.errors import UserError
-from ae_lab.core.images import tile_rows
+from ae_lab.core.images import tile_rows, to_address
 from ae_lab.inference.model import Model
 from ae_lab.training.metrics import psnr
 
@@ -26,7 +24,7 @@ def compare_models(models: list[Model], start: int, n: int) -> list[tuple[Image.
     """
     rows: list[tuple[Tensor, str]] = []
     for model in models:
-        name, batch = model.path.resolve().name, load_examples(model, start + n)
+        name, batch = model.name, load_examples(model, start + n)
         if batch is None:
             raise UserError(f"{name} comes without its data: compare runs")
         if get_fingerprint(model) != get_fingerprint(models[0]):
@@ -38,7 +36,7 @@ def compare_models(models: list[Model], start: int, n: int) -> list[tuple[Image.
             rows.append((few.corrupted, f"what {name} gets"))
         made = model.loaded.reconstruct(few)
         rows.append((made, f"{name}: {float(psnr(made, few.clean).mean()):.2f} dB"))
-    return [(to_picture(tile_rows(images)), text) for images, text in rows]
+    return [(to_visible(tile_rows(images)), text) for images, text in rows]
 
 
 def get_fingerprint(model: Model) -> str:
@@ -48,16 +46,9 @@ def get_fingerprint(model: Model) -> str:
 def write_rows(rows: list[tuple[Image.Image, str]]) -> str:
     """Pictures below what is said of them, as HTML."""
     return "".join(
-        f"<p>{escape(text)}</p><img src='{encode_picture(picture)}' style='width: 100%'>"
+        f"<p>{escape(text)}</p><img src='{to_address(picture, 'png')}' style='width: 100%'>"
         for picture, text in rows
     )
-
-
-def encode_picture(picture: Image.Image) -> str:
-    """A picture as the address of a PNG that is in the address itself."""
-    content = BytesIO()
-    picture.save(content, "png")
-    return f"data:image/png;base64,{b64encode(content.getvalue()).decode()}"
 
 
 def add_compare_tab(models: list[Model]) -> None:

@@ -5,7 +5,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ae_lab.browser.pictures import show_errors, to_picture
+from ae_lab.browser.pictures import show_errors, to_visible
 from ae_lab.core.errors import UserError
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch
@@ -113,7 +113,7 @@ class Explorer:
     def draw(self, place: list[float], label: str | None) -> tuple[Image.Image, Image.Image]:
         """The image of a place, and the plane."""
         [image] = self.model.decode(self.space.to_code(place), label if self.conditional else None)
-        return to_picture(image), self.space.draw_plane(place)
+        return to_visible(image), self.space.draw_plane(place)
 
     def move_to_pixel(self, place: list[float], x: float, y: float) -> list[float]:
         """A place whose first two coordinates are those of a pixel of the plane."""
@@ -179,4 +179,4 @@ def list_examples(explorer: Explorer) -> list[np.ndarray]:
     """Pictures of the first test images."""
     if explorer.examples is None:
         return []
-    return [np.asarray(to_picture(image)) for image in explorer.examples.clean[:NUM_SHOWN]]
+    return [np.asarray(to_visible(image)) for image in explorer.examples.clean[:NUM_SHOWN]]

@@ -8,17 +8,19 @@ from PIL import Image
 from torch import Tensor
 
 from ae_lab.core.errors import UserError
-from ae_lab.core.images import tile_rows
+from ae_lab.core.images import enlarge, tile_rows, to_picture
 
 LEAST_SIDE = 256  # pixels: what is smaller is enlarged, so that single pixels can be seen
 
 
-def to_picture(image: Tensor) -> Image.Image:
+def to_visible(image: Tensor) -> Image.Image:
     """An image (C, H, W) in [0, 1]."""
-    values = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(values.squeeze(2) if values.shape[2] == 1 else values)
-    times = -(-LEAST_SIDE // min(picture.size))
-    return picture.resize([side * times for side in picture.size], Image.Resampling.NEAREST)
+    return make_visible(to_picture(image.clamp(0, 1)))
+
+
+def make_visible(picture: Image.Image) -> Image.Image:
+    """A picture, enlarged where it is small."""
+    return enlarge(picture, -(-LEAST_SIDE // min(picture.size)))
 
 
 def to_grid(images: Tensor) -> Image.Image:
@@ -26,7 +28,7 @@ def to_grid(images: Tensor) -> Image.Image:
     columns = max(1, round(len(images) ** 0.5))
     missing = -len(images) % columns
     padded = torch.cat([images, torch.ones_like(images[:1]).expand(missing, -1, -1, -1)])
-    return to_picture(tile_rows(*padded.split(columns)))
+    return to_visible(tile_rows(*padded.split(columns)))
 
 
 def show_errors(function: Callable) -> Callable:

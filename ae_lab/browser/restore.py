@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ae_lab import data
-from ae_lab.browser.pictures import LEAST_SIDE, show_errors
+from ae_lab.browser.pictures import make_visible, show_errors
 from ae_lab.core.errors import UserError
 from ae_lab.data import Corruption
 from ae_lab.inference.inputs import to_images, to_photo
@@ -63,7 +63,7 @@ def restore_photo(
     side = level if noise is None and model.network.side else None
     restorer = Restorer(model.network, str(model.path), noise, side, seed=seed)
     restored = restorer.restore(fit_photo(model, photo))
-    pictures = [enlarge(photo_to_image(one)) for one in (restored.given, restored.photo)]
+    pictures = [make_visible(photo_to_image(one)) for one in (restored.given, restored.photo)]
     return *pictures, ", ".join(restored.notes)
 
 
@@ -72,12 +72,6 @@ def fit_photo(model: Model, photo: Image.Image) -> Photo:
     if model.network.stride is not None:
         return to_photo(photo)
     return Photo(to_pixels(to_images(photo, model.image_shape), np.dtype(np.uint8)))
-
-
-def enlarge(picture: Image.Image) -> Image.Image:
-    """A picture whose single pixels can be seen."""
-    times = -(-LEAST_SIDE // min(picture.size))
-    return picture.resize([side * times for side in picture.size], Image.Resampling.NEAREST)
 
 
 def add_restore_tab(model: Model) -> None:

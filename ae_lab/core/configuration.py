@@ -302,6 +302,8 @@ def flatten(config: DictConfig | dict, prefix: str = "") -> dict[str, object]:
         config = OmegaConf.to_container(config, resolve=True)
     leaves: dict[str, object] = {}
     for key, value in config.items():
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True)
         name = f"{prefix}{key}"
         leaves |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return leaves

@@ -1,7 +1,6 @@
 """A page to explore a plane of codes in: one HTML file that opens from the disk."""
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.files import write_text
-from ae_lab.core.images import tile_rows
+from ae_lab.core.images import tile_rows, to_address, to_picture
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 from ae_lab.models.latent_grid import latent_grid
 from ae_lab.models.networks import layers
@@ -158,15 +157,5 @@ def draw_atlas(loaded: LoadedRun, places: Tensor, origin: Tensor, axes: Tensor) 
     for number in numbers:
         labels = loaded.one_hot(torch.full((len(codes),), number))
         images = loaded.decode(codes, labels).unflatten(0, (ATLAS_SIDE, ATLAS_SIDE))
-        sheets.append(encode_picture(tile_rows(*images)))
+        sheets.append(to_address(to_picture(tile_rows(*images)), "webp", quality=85))
     return {"side": ATLAS_SIDE, "low": low.tolist(), "high": high.tolist(), "sheets": sheets}
-
-
-def encode_picture(image: Tensor) -> str:
-    """An image (C, H, W) in [0, 1] as the address of a WebP that is in the address itself."""
-    from PIL import Image
-
-    values = (image.permute(1, 2, 0) * 255).round().byte().numpy().squeeze()
-    content = io.BytesIO()
-    Image.fromarray(values).save(content, "webp", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

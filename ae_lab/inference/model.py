@@ -57,6 +57,11 @@ class Model:
         self._about, self._load_data = about, load_data
 
     @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.path.resolve().name
+
+    @property
     def code_shape(self) -> tuple[int, ...]:
         """The shape of a code: (latent,), or of maps (latent, h, w)."""
         return tuple(self.network.bottleneck.shape)

@@ -5,7 +5,7 @@ import re
 from hashlib import blake2b
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ae_lab.core.configuration import flatten
 
@@ -52,12 +52,8 @@ def identify(config: DictConfig, fingerprint: str, precision: str) -> dict[str, 
     """What determines a run's result, flat: its parts by the names of their classes with their
     arguments, the data itself, the precision."""
     identity = {"data.fingerprint": fingerprint}
-    parts = {name: config[name] for name in PARTS if name in config}  # all of it takes its time
-    plain = {
-        name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-        for name, part in parts.items()
-    }
-    for key, value in flatten(plain).items():
+    parts = {name: config[name] for name in PARTS if name in config}  # to resolve all takes time
+    for key, value in flatten(parts).items():
         if affects_result(key) and not key.endswith("._partial_"):
             is_class = key.endswith("._target_")
             identity[key] = value.rpartition(".")[2] if is_class else value

@@ -125,12 +125,6 @@ def show_sweep(folder: Path, runs: list[Run], outcomes: list[dict], columns: lis
         print(f"Figures: python -m ae_lab.report {folder}")
 
 
-@cache
-def compose(*words: str) -> DictConfig:
-    """A configuration that is only read; composing one takes a tenth of a second."""
-    return configuration.compose(words)
-
-
 class SweepOverrides:
     """What a sweep's experiment and then its command line set: what varies, by key, and what all
     its jobs share."""
@@ -148,6 +142,8 @@ class SweepOverrides:
         self.varied = {one.key_or_group: one for one in parsed if one.key_or_group in swept}
         self.fixed = [one.input_line for one in parsed if one.key_or_group not in swept]
         self.fixed += configuration.search_path(sweep.hydra)
+        # What it returns is only read; to compose takes a tenth of a second.
+        self.compose = cache(lambda *words: configuration.compose(words))
 
     def sweep_key(self) -> str:
         """What sweeps share whose runs belong together, as of an experiment that is run in parts:
@@ -157,7 +153,7 @@ class SweepOverrides:
         """
         more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            config = compose(*self.fixed)
+            config = self.compose(*self.fixed)
             shared = configuration.flatten(config)
             settings = {key: value for key, value in shared.items() if affects_result(key)}
             return digest([settings, self.params | more])
@@ -175,6 +171,6 @@ class SweepOverrides:
         configs = {}
         for name, words in chosen.items():
             with contextlib.suppress(Exception):
-                configs[name] = compose(*words)
+                configs[name] = self.compose(*words)
                 _ = configs[name].data.source
         return configs
