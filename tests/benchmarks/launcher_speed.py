@@ -1,7 +1,8 @@
 """What `hydra/launcher=local` gains over `basic`: `python -m tests.benchmarks.launcher_speed`.
 
 The same sweep of single-thread jobs is trained by `local`, as many side by side as there are cores,
-by `basic` with one thread, and by `basic` with all of them. Each in a folder of its own.
+by `basic` with one thread, and by `basic` with all of them. Each in a folder of its own. What else is
+given goes to the sweep: `python -m tests.benchmarks.launcher_speed batch_size=32 epochs=40`.
 """
 
 import argparse
@@ -44,10 +45,10 @@ def measure(words: list[str], threads: int | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.launcher_speed")
     parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=60, help="some 30 s of a job")
+    parser.add_argument("overrides", nargs="*", help="of each job: epochs=115, batch_size=32, ...")
     arguments = parser.parse_args()
     cores = count_cores()
-    words = [f"seed=range({arguments.jobs})", f"epochs={arguments.epochs}"]
+    words = [f"seed=range({arguments.jobs})", *arguments.overrides]
     local = measure([*words, "hydra/launcher=local", f"hydra.launcher.n_parallel={cores}"], None)
     print(f"local, {cores} jobs of one thread side by side: {local:.0f} s", flush=True)
     for threads in (1, cores):
