@@ -372,5 +372,7 @@ def test_inpainting_is_compared_with_the_biharmonic_equation(run, command):
         gain = float(row["biharmonic/psnr"]) - float(row["biharmonic/psnr_missing"])
         assert gain == pytest.approx(6.02, abs=0.01)
         assert float(row["biharmonic/psnr"]) > float(row["corrupted/psnr"])
+        there = float(row[f"{done.name}/psnr_missing"]) - float(row["biharmonic/psnr_missing"])
+        assert float(row["biharmonic/run_gain_missing"]) == pytest.approx(there, abs=1e-4)
     result = command("evaluate", f"run={done}", *words, "noise=gaussian")
     assert "biharmonic restores what is missing of an image: take noise=mask" in result.stderr

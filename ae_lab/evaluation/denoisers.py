@@ -25,6 +25,7 @@ DEFAULT_METHODS = (
     "wavelet",
     "bm3d",
 )
+GAINS = {"run_gain": "psnr", "run_gain_missing": "psnr_missing"}
 
 
 class DenoiserEvaluator:
@@ -33,7 +34,7 @@ class DenoiserEvaluator:
 
     Each method has the strength of highest mean PSNR on `num_tuning_images` validation images, or
     that of `strengths`, which is by name of the method. `run_gain` is the PSNR of the run minus
-    that of the row, paired by image.
+    that of the row, paired by image, and `run_gain_missing` the same of what was missing.
 
     Raises:
         UserError: an unknown method, a package that is missing, or a number that is not >= 1.
@@ -73,7 +74,7 @@ class DenoiserEvaluator:
         corrupted.pop("seconds_per_image")
         scores = {"corrupted": corrupted} | scores
         for values in scores.values():
-            values["run_gain"] = own["psnr"] - values["psnr"]
+            values |= {gain: own[key] - values[key] for gain, key in GAINS.items() if key in own}
         scores[loaded.run.name] = own
         columns = {f"{name}/{key}": v for name in scores for key, v in scores[name].items()}
         count = len(own["psnr"])
@@ -187,6 +188,6 @@ def psnr_within(images: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
 
 
 def summarize_scores(values: dict[str, Tensor]) -> dict[str, float]:
-    """Means; the standard error of the gain alone, which is the one between paired images."""
+    """Means; standard errors of gains alone, which are the ones between paired images."""
     numbers = summarize(values)
-    return {k: v for k, v in numbers.items() if not k.endswith("_se") or k == "run_gain_se"}
+    return {k: v for k, v in numbers.items() if not k.endswith("_se") or k[:-3] in GAINS}

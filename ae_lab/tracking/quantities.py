@@ -92,6 +92,9 @@ QUANTITIES = {
     "elbo": Quantity("ELBO", "nats", ".2f", True),
     "log_p": Quantity("importance-weighted bound", "nats", ".2f", True, "log p(x)"),
     "run_gain": Quantity("PSNR of the run minus this one", "dB", "+.2f", None, "run's gain dB"),
+    "run_gain_missing": Quantity(
+        "the run's gain where missing", "dB", "+.2f", None, "gain there dB"
+    ),
     "seconds_per_image": Quantity("time per image", "s", ".4f", False, "s/image"),
     "nearest neighbours": Quantity("accuracy of nearest neighbours", "", ".4f", True),
     "linear probe": Quantity("accuracy of a linear probe", "", ".4f", True),

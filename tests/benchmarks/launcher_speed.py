@@ -1,8 +1,8 @@
 """What `hydra/launcher=local` gains over `basic`: `python -m tests.benchmarks.launcher_speed`.
 
 The same sweep of single-thread jobs is trained by `local`, as many side by side as there are cores,
-by `basic` with one thread, and by `basic` with all of them. Each in a folder of its own. What else is
-given goes to the sweep: `python -m tests.benchmarks.launcher_speed batch_size=32 epochs=40`.
+by `basic` with one thread, and by `basic` with all of them. Each in a folder of its own. Overrides
+go to each job: `python -m tests.benchmarks.launcher_speed batch_size=32 epochs=40`.
 """
 
 import argparse
