@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -135,15 +135,28 @@ class SweepOverrides:
             str(key): value for key, value in OmegaConf.to_container(params, resolve=True).items()
         }
         self.data = sweep.hydra.runtime.choices.data
-        of_experiment = [f"{key}={value}" for key, value in self.params.items()]
-        words = [*of_experiment, *sweep.hydra.overrides.task]
-        parsed = OverridesParser.create().parse_overrides(words)
+        parse = OverridesParser.create().parse_overrides
+        typed = parse(list(sweep.hydra.overrides.task))
+        parsed = parse([f"{key}={value}" for key, value in self.params.items()]) + typed
         swept = {one.key_or_group for one in parsed if one.is_sweep_override()} | {*self.params}
         self.varied = {one.key_or_group: one for one in parsed if one.key_or_group in swept}
         self.fixed = [one.input_line for one in parsed if one.key_or_group not in swept]
         self.fixed += configuration.search_path(sweep.hydra)
-        # What it returns is only read; to compose takes a tenth of a second.
-        self.compose = cache(lambda *words: configuration.compose(words))
+        self.sweep = sweep
+        self.typed_values = [
+            o for o in typed if o.key_or_group in swept and not o.is_sweep_override()
+        ]
+
+    @cached_property
+    def shared(self) -> DictConfig:
+        """The configuration without what varies.
+
+        Hydra has composed it already, which takes a tenth of a second, unless a person typed one
+        value for a key that the experiment sweeps.
+        """
+        if self.typed_values:
+            return configuration.compose(self.fixed)
+        return configuration.without_hydra(self.sweep)
 
     def sweep_key(self) -> str:
         """What sweeps share whose runs belong together, as of an experiment that is run in parts:
@@ -153,8 +166,7 @@ class SweepOverrides:
         """
         more = {key: o.input_line for key, o in self.varied.items() if key not in self.params}
         with contextlib.suppress(Exception):
-            config = self.compose(*self.fixed)
-            shared = configuration.flatten(config)
+            shared = configuration.flatten(self.shared)
             settings = {key: value for key, value in shared.items() if affects_result(key)}
             return digest([settings, self.params | more])
         return ""
@@ -164,13 +176,16 @@ class SweepOverrides:
 
         Choices that do not exist are left to Hydra, which names them.
         """
-        chosen = {self.data: self.fixed}
+        composers = {self.data: lambda: self.shared}
         if one := self.varied.get("data"):
             names = one.sweep_string_iterator() if one.is_sweep_override() else [one.value()]
-            chosen = {str(name): [*self.fixed, f"data={name}"] for name in names}
+            composers = {
+                str(name): partial(configuration.compose, [*self.fixed, f"data={name}"])
+                for name in names
+            }
         configs = {}
-        for name, words in chosen.items():
+        for name, compose in composers.items():
             with contextlib.suppress(Exception):
-                configs[name] = self.compose(*words)
+                configs[name] = compose()
                 _ = configs[name].data.source
         return configs
