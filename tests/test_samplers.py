@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ae_lab.core.errors import UserError
-from ae_lab.inference import Flow, Mixture, Normal, Prior
+from ae_lab.inference import Flow, Mixture, Normal, Prior, StandardNormal
 from ae_lab.inference.samplers import describe_sampler, sampler_by_name
 
 
@@ -23,9 +23,22 @@ def test_a_mixture_samples_where_the_codes_are():
         mixture.fit(codes[:4], seed=0)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "mean", "deviation"),
+    [(Normal(), 7, 3), (StandardNormal(), 0, 1)],
+    ids=["fitted", "N(0, I)"],
+)
+def test_a_normal_distribution_is_that_of_the_codes_or_none_of_theirs(sampler, mean, deviation):
+    sampler.fit(7 + 3 * torch.randn(5000, 2, generator=torch.Generator().manual_seed(1)), seed=0)
+    samples = sampler.sample(5000, torch.Generator().manual_seed(0))
+    assert samples.mean(0).tolist() == pytest.approx([mean] * 2, abs=0.15)
+    assert samples.std(0).tolist() == pytest.approx([deviation] * 2, rel=0.05)
+
+
 def test_samplers_have_names_and_say_what_was_changed():
-    samplers = [Normal(), Prior(), Mixture(), Mixture(3), Flow(steps=5)]
-    names = ["normal", "prior", "mixture", "mixture (components=3)", "flow (steps=5)"]
+    samplers = [Normal(), StandardNormal(), Prior(), Mixture(), Mixture(3), Flow(steps=5)]
+    names = ["normal", "standard normal", "prior", "mixture"]
+    names += ["mixture (components=3)", "flow (steps=5)"]
     assert [describe_sampler(sampler) for sampler in samplers] == names
     assert isinstance(sampler_by_name("gmm"), Mixture)
     assert sampler_by_name(None) is None

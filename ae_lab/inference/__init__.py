@@ -26,7 +26,7 @@ from ae_lab.inference.latent_figures import (
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable, load_run
 from ae_lab.inference.onnx_format import OnnxFormat
 from ae_lab.inference.safetensors_format import SafetensorsFormat
-from ae_lab.inference.samplers import Mixture, Normal, Prior, Sampler
+from ae_lab.inference.samplers import Mixture, Normal, Prior, Sampler, StandardNormal
 from ae_lab.inference.torch_export_format import TorchExportFormat
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Prior",
     "SafetensorsFormat",
     "Sampler",
+    "StandardNormal",
     "TorchExportFormat",
     "draw_interpolation",
     "draw_label_swap",

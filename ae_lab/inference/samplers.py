@@ -5,6 +5,7 @@ file in `conf/sampler/`, or in the folder `sampler/` of a `hydra.searchpath`.
 """
 
 import inspect
+import re
 from typing import Protocol
 
 import torch
@@ -55,6 +56,16 @@ class Normal:
         return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.scale.T
 
 
+class StandardNormal:
+    """N(0, I), wherever the codes lie: the prior of others, for a model that has none."""
+
+    def fit(self, codes: Tensor, seed: int) -> None:
+        self.latent = codes.shape[1]
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        return torch.randn(n, self.latent, generator=generator)
+
+
 class Mixture:
     """Σ over k of π_k N(m_k, S_k), full covariances, fitted by expectation-maximisation.
 
@@ -98,7 +109,7 @@ def sampler_by_name(name: str | None) -> Sampler | Prior | None:
 
 
 def describe_sampler(sampler: Sampler | Prior) -> str:
-    """A sampler's class in lower case, with the arguments that differ from their defaults.
+    """A sampler's class in words, with the arguments that differ from their defaults.
 
     >>> describe_sampler(Mixture(components=5))
     'mixture (components=5)'
@@ -107,4 +118,5 @@ def describe_sampler(sampler: Sampler | Prior) -> str:
     arguments = inspect.signature(kind).parameters.values()
     values = [(a.name, getattr(sampler, a.name, a.default), a.default) for a in arguments]
     changed = ", ".join(f"{name}={value}" for name, value, default in values if value != default)
-    return kind.__name__.lower() + (f" ({changed})" if changed else "")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+    return words + (f" ({changed})" if changed else "")

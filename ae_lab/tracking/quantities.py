@@ -76,6 +76,7 @@ QUANTITIES = {
     "encoder_jacobian": Quantity("squared norm of the encoder's Jacobian", "", ".3g", None, "‖J‖²"),
     "decoder_jacobian": Quantity("squared norm of the decoder's Jacobian", "", ".3g"),
     "frechet_prior": Quantity("classifier Fréchet, prior", "", ".1f", False, "prior"),
+    "frechet_standard": Quantity("classifier Fréchet, N(0, I)", "", ".1f", False, "N(0, I)"),
     "frechet_normal": Quantity("classifier Fréchet, normal", "", ".1f", False, "normal"),
     "frechet_gmm": Quantity("classifier Fréchet, mixture", "", ".1f", False, "mixture"),
     "linear_probe": Quantity("accuracy of a linear probe", "", ".4f", True, "linear probe"),
