@@ -58,13 +58,13 @@ def describe_picture(experiment: Experiment, kind: str) -> str:
     settings = [run.settings for run in experiment.runs]
     words = [f"python -m ae_lab.train experiment={experiment.name}"]
     scales = {str(one.get("scale", "full")) for one in settings}
-    words += [] if scales == {"full"} else [f"scale={min(scales)}"]
+    quick = "" if scales == {"full"} else "a quick run, "
+    words += [f"scale={min(scales)}"] if quick else []
     for key, values in experiment.swept.items():
         used = list(dict.fromkeys(str(one.get(key)) for one in settings))
         is_part = {*values.lower().split(",")} > {value.lower() for value in used}
         if key not in ("seed", "data") and is_part:
             words.append(f"{key}={','.join(used)}")
-    quick = "a quick run, " if len(words) > 1 else ""
     command = " ".join(words)
     return (
         f"{kind.replace('_', ' ').capitalize()}, saved from {quick}`{command}`, "
