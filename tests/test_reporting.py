@@ -70,7 +70,9 @@ def test_saved_results_still_draw(name, tmp_path, capfd):
 def test_every_experiment_has_a_small_picture_with_a_caption(name):
     file = pictures.picture_file(name)
     assert file.stat().st_size <= pictures.LARGEST
-    assert f"experiment={name}" in pictures.read_caption(file)
+    caption = pictures.read_caption(file)
+    assert f"experiment={name}" in caption
+    assert ("a quick run" in caption) == ("scale=quick" in caption)  # a part of one is not quick
 
 
 def test_latex_escapes_special_characters():

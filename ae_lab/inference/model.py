@@ -154,8 +154,9 @@ class Model:
         seed: int = 0,
     ) -> Tensor:
         """n random images (n, C, H, W), of a class where the model is conditional, else of each in
-        turn. Codes come from the model's prior, or from a sampler that is fitted on the codes of
-        the training images: `normal`, `gmm`, `flow`, `autoregressive`, or a `Sampler`.
+        turn. Codes come from the model's prior, from N(0, I), which is `standard_normal`, or from
+        a sampler that is fitted on the codes of the training images: `normal`, `gmm`, `flow`,
+        `autoregressive`, or a `Sampler`.
 
         >>> model.generate(4, seed=1).shape
         torch.Size([4, 1, 28, 28])

@@ -59,7 +59,8 @@ def describe_picture(experiment: Experiment, kind: str) -> str:
     words = [f"python -m ae_lab.train experiment={experiment.name}"]
     scales = {str(one.get("scale", "full")) for one in settings}
     quick = "" if scales == {"full"} else "a quick run, "
-    words += [f"scale={min(scales)}"] if quick else []
+    if quick:
+        words.append(f"scale={min(scales)}")
     for key, values in experiment.swept.items():
         used = list(dict.fromkeys(str(one.get(key)) for one in settings))
         is_part = {*values.lower().split(",")} > {value.lower() for value in used}

@@ -143,9 +143,7 @@ class SweepOverrides:
         self.fixed = [one.input_line for one in parsed if one.key_or_group not in swept]
         self.fixed += configuration.search_path(sweep.hydra)
         self.sweep = sweep
-        self.typed_values = [
-            o for o in typed if o.key_or_group in swept and not o.is_sweep_override()
-        ]
+        self.is_composed = all(o.is_sweep_override() for o in typed if o.key_or_group in swept)
 
     @cached_property
     def shared(self) -> DictConfig:
@@ -154,9 +152,9 @@ class SweepOverrides:
         Hydra has composed it already, which takes a tenth of a second, unless a person typed one
         value for a key that the experiment sweeps.
         """
-        if self.typed_values:
-            return configuration.compose(self.fixed)
-        return configuration.without_hydra(self.sweep)
+        if self.is_composed:
+            return configuration.without_hydra(self.sweep)
+        return configuration.compose(self.fixed)
 
     def sweep_key(self) -> str:
         """What sweeps share whose runs belong together, as of an experiment that is run in parts:
@@ -176,16 +174,13 @@ class SweepOverrides:
 
         Choices that do not exist are left to Hydra, which names them.
         """
-        composers = {self.data: lambda: self.shared}
-        if one := self.varied.get("data"):
+        one, names = self.varied.get("data"), [self.data]
+        if one:
             names = one.sweep_string_iterator() if one.is_sweep_override() else [one.value()]
-            composers = {
-                str(name): partial(configuration.compose, [*self.fixed, f"data={name}"])
-                for name in names
-            }
         configs = {}
-        for name, compose in composers.items():
+        for name in map(str, names):
             with contextlib.suppress(Exception):
-                configs[name] = compose()
+                words = [*self.fixed, f"data={name}"]
+                configs[name] = configuration.compose(words) if one else self.shared
                 _ = configs[name].data.source
         return configs

@@ -45,7 +45,9 @@ def measure(words: list[str], threads: int | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.launcher_speed")
     parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("overrides", nargs="*", help="of each job: epochs=115, batch_size=32, ...")
+    parser.add_argument(
+        "overrides", nargs="*", default=["epochs=60"], help="of each job, by default some 30 s"
+    )
     arguments = parser.parse_args()
     cores = count_cores()
     words = [f"seed=range({arguments.jobs})", *arguments.overrides]
