@@ -118,6 +118,10 @@ def test_gpus_are_handed_out_and_taken_back():
 def test_gpus_are_those_that_the_environment_names(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5f")
     assert resources.find_gpus() == ["2", "GPU-5f"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, -1, 4")
+    assert resources.find_gpus() == ["3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert resources.find_gpus() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert resources.find_gpus() == []
 
@@ -150,6 +154,13 @@ def test_a_job_that_is_killed_is_one_failed_row(sweep, capsys):
     ]
     assert capsys.readouterr().out.count("failed: ") == 2
     assert done.run.done
+
+
+def test_a_job_that_cannot_be_started_leaves_its_share_to_others(sweep):
+    jobs = sweep(DONE, DONE, DONE, n_parallel=1)
+    (jobs.jobs[0].folder / "job_0.log").mkdir()
+    jobs.run()
+    assert [job.state for job in jobs.jobs] == [process.FAILED, process.DONE, process.DONE]
 
 
 def test_a_kill_for_want_of_memory_is_named(sweep, monkeypatch):
@@ -227,7 +238,7 @@ def test_a_finished_run_is_found_unless_its_data_is_another(run, tmp_path):
     assert Facts(config).recall_data(256) is None
 
 
-def test_facts_of_a_changed_file_are_not_recalled(tmp_path):
+def test_facts_of_a_changed_file_are_not_recalled(tmp_path, monkeypatch):
     from ae_lab.tracking.facts import DataFacts
 
     config = configuration.compose([f"paths.cache={tmp_path}"])
@@ -241,6 +252,10 @@ def test_facts_of_a_changed_file_are_not_recalled(tmp_path):
     assert facts.recall_data(None) is None
     facts.remember_data(5, known, None)  # of a source that does not say which files it reads
     assert facts.recall_data(5) is None
+    with monkeypatch.context() as patch:
+        patch.setenv("AE_LAB_AUTO_DATA", "no")
+        facts.remember_data(7, known, [file])  # of embedded data that stand in for others
+    assert facts.recall_data(7) is None
 
 
 def test_ctrl_c_saves_what_was_trained(run, tmp_path):

@@ -50,6 +50,15 @@ def test_a_search_over_nothing_is_refused():
         read_space(parse("latent=3"))
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["tag(log,range(1,9,step=2))", "tag(log,interval(0,1))", "interval(1e-2,1e-4)"],
+)
+def test_what_optuna_cannot_draw_from_is_named(word):
+    with pytest.raises(UserError, match="x="):
+        read_space(parse(f"x={word}"))
+
+
 def test_a_pruner_is_one_of_optunas():
     with pytest.raises(UserError, match=r"give a class of optuna\.pruners"):
         build_pruner({"_target_": "os.system"})

@@ -157,7 +157,11 @@ class LocalSweep:
                 if share is None:
                     return False
                 job.start(share)
+                if self.stopping:  # a signal came before there was a process to hand it to
+                    job.send(signal.SIGINT)
         except Exception as error:
+            if job.share is not None:
+                self.resources.give_back(job.share)
             job.fail(command.explain_error(error))
         self.waiting.remove(job)
         if job.state != process.RUNNING:

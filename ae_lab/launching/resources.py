@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ae_lab.core.errors import UserError, check_int
 
@@ -23,14 +24,16 @@ def find_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name for name in named.split(",") if name.strip()]
+        names = filter(None, map(str.strip, named.split(",")))
+        return list(takewhile(lambda name: not name.startswith("-"), names))  # as CUDA reads it
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [str(number) for number in range(len(listed.splitlines()))]
+    gpus = [line for line in listed.splitlines() if line.startswith("GPU ")]  # others are slices
+    return [str(number) for number in range(len(gpus))]
 
 
 @dataclass

@@ -55,7 +55,7 @@ class Facts:
         return self.folder / f"precision-{digest([asked, describe_machine()])}.json"
 
     def recall_data(self, limit: int | None) -> DataFacts | None:
-        if "no" in map(os.environ.get, AUTO):
+        if fell_back():
             return None
         saved = read(self.data_file(limit), DATA)
         if saved is None or any(stamp(Path(path)) != was for path, was in saved["files"].items()):
@@ -69,15 +69,21 @@ class Facts:
     def remember_data(
         self, limit: int | None, facts: DataFacts, files: Iterable[Path] | None
     ) -> None:
-        """Save facts that hold while these files are as they are; nothing where files are not
-        known."""
-        if files is not None:
+        """Save facts that hold while these files are as they are. Nothing where files are not
+        known, or where embedded data stand in: what is missing may be there the next time."""
+        if files is not None and not fell_back():
             stamps = {str(path): stamp(path) for path in files}
             write(self.data_file(limit), vars(facts) | {"files": stamps}, DATA)
 
     def remember_precision(self, shape: list[int], precision: str) -> None:
         if BOOT.exists():
             write(self.precision_file(shape), {"precision": precision}, PRECISION)
+
+
+def fell_back() -> bool:
+    """Whether embedded data stand in for those that were asked for, here or in the process that
+    started this one."""
+    return "no" in map(os.environ.get, AUTO)
 
 
 def read(file: Path, shape: object) -> dict[str, Any] | None:

@@ -35,13 +35,13 @@ def lock_folder(folder: Path, wait: bool) -> Iterator[None]:
         ) from error
     try:
         for unfinished in folder.rglob("*.part"):  # by a process that was killed
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
         yield
     finally:
-        lock.release()
         left = [path.name for path in folder.iterdir()]
-        if left == [".lock"]:  # it did not come to a start
+        if left == [".lock"]:  # it did not come to a start; held until it is gone
             shutil.rmtree(folder)
+        lock.release()
 
 
 def _acquire(lock: FileLock, folder: Path) -> bool:

@@ -95,6 +95,7 @@ def fingerprint(config: DictConfig) -> str:
     if known := facts.recall_data(limit=None):
         return known.fingerprint
     images = instantiate(config.data.source)
+    images.train.check_one_size()
     shape, classes = list(images.train.images.shape[1:]), images.train.labels.shape[1]
     facts.remember_data(None, DataFacts(images.fingerprint, shape, classes), images.files)
     return images.fingerprint
