@@ -66,6 +66,22 @@ def test_images_are_turned_upright(kind, tmp_path):
     assert np.abs(decode(tmp_path / f"turned.{kind}", SIZE) - 1.0 * upright).mean() < 6
 
 
+def test_what_is_converted_is_turned_upright_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.full((40, 40, 4), 255, np.uint8)
+    pixels[:20, :20, :3], pixels[30, 30, 3] = 0, 0
+    clear, deep = Image.fromarray(pixels), Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    for name, image, options in (
+        ("a.png", clear, {}),
+        ("a.webp", clear, {"lossless": True}),
+        ("b.png", deep, {}),
+    ):
+        image.save(tmp_path / name, exif=exif, **options)
+        corners = decode(tmp_path / name, 8)[0, [0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners < 128).tolist() == [False, True, False, False]  # turned clockwise
+
+
 def test_images_above_pillows_own_limit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(Undecodable, match="pixels"):

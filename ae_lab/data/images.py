@@ -139,10 +139,12 @@ class ImageSet:
         """Without the images of a class in training and validation; the test keeps all.
 
         Raises:
-            UserError: there is no such class, or nothing is left without it.
+            UserError: there is no such class, nothing is left without it, or its images may be of
+                different sizes.
         """
         if class_name is None:
             return self
+        self.train.check_one_size()
         if not self.has_labels:
             raise UserError(f"data.exclude={class_name} is for labelled data: {self.title} is not")
         names = {name: column for column, name in enumerate(self.class_names)}

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 MOST_PIXELS = 64_000_000  # larger images are refused: one of them takes 192 MB once decoded
 SPARE = 2  # a JPEG is decoded at a fraction of its size, but at least so many times the square
@@ -113,6 +113,7 @@ def _square(image: Image.Image, size: int, mode: str) -> Image.Image:
         raise Undecodable(_giant())
     drafted = image.draft(mode, (SPARE * size, SPARE * size))  # None but for JPEG
     image.load()
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # what is converted has lost it
     # A JPEG's fraction is rounded up to whole pixels: where the image ends, draft tells.
     width, height = drafted[1][2:] if drafted else image.size
     side = min(width, height)
@@ -120,6 +121,7 @@ def _square(image: Image.Image, size: int, mode: str) -> Image.Image:
     box = (left, top, left + side, top + side)
     image = convert(image, mode)
     square = image.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=GAP)
+    square.getexif()[ExifTags.Base.Orientation] = orientation
     ImageOps.exif_transpose(square, in_place=True)
     return square
 

@@ -83,6 +83,7 @@ def count_kinds(names: Iterable[str]) -> str:
 def source_key(files: dict[str, tuple[int, int]], **settings) -> str:
     """A digest of source files, as `scan` finds them, and of what is made of them."""
     if any(Path(name).suffix.lower() not in OPAQUE for name in files):
-        settings["ground"] = "white"  # under transparent pixels; others keep their key
+        # What becomes of transparent pixels and 16 bits; folders without them keep their key.
+        settings["ground"] = "white, upright"
     content = repr([VERSION, sorted(settings.items()), sorted(files.items())])
     return blake2b(content.encode(), digest_size=8).hexdigest()
