@@ -205,18 +205,36 @@ def test_metadata_is_kept_and_the_image_stands_upright(tmp_path):
             assert image.info["icc_profile"] == profile
 
 
-def test_deep_files_keep_their_profile(tmp_path):
+def test_a_jpeg_with_a_preview_behind_it_is_a_photo(tmp_path):
+    both = Image.fromarray(PHOTO[:40, :60]), Image.fromarray(PHOTO[:8, :12])
+    both[0].save(tmp_path / "a.mpo", save_all=True, append_images=[both[1]])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    assert Image.open(tmp_path / "a.jpg").n_frames == 2
+    assert read_photo(tmp_path / "a.jpg").pixels.shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_deep_files_keep_what_they_say(name, tmp_path):
     pytest.importorskip("imagecodecs", reason="pip install 'ae_lab[photos]'")
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x010F] = "A camera"
     pixels = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
-    metadata = {"icc_profile": profile, "exif": exif.tobytes()}
-    write_photo(Photo(pixels, None, metadata), tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as image:
+    metadata = {"icc_profile": profile, "exif": exif.tobytes(), "dpi": (300, 150)}
+    write_photo(Photo(pixels, None, metadata), tmp_path / name)
+    with Image.open(tmp_path / name) as image:
         assert image.info["icc_profile"] == profile
         assert image.getexif()[0x010F] == "A camera"
-    assert np.array_equal(read_photo(tmp_path / "a.png").pixels, pixels)
+        assert image.info["dpi"] == pytest.approx((300, 150), rel=1e-4)
+    assert np.array_equal(read_photo(tmp_path / name).pixels, pixels)
+
+
+def test_deep_tiff_files_that_lie_on_their_side_are_turned(tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="pip install 'ae_lab[photos]'")
+    pixels = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3)
+    tags = [(274, "H", 1, 6, True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", metadata=None, extratags=tags)
+    assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -353,9 +371,14 @@ def test_images_of_different_sizes_are_for_evaluation_alone(trained, command, tm
     for number in range(3):
         save(tmp_path / "photos" / f"{number}.png", PHOTO[: 40 + number, :50])
     words = ["data=folder", "data.source.path=photos", "data.source.crop=none"]
-    done = command("train", *words, "epochs=1")
-    assert done.returncode == 2
-    assert "take data.source.crop=square or patches" in done.stderr
+    for first, more in (
+        (("train",), ["epochs=1"]),
+        (("train",), ["-m", "latent=2,3"]),
+        (("evaluate", f"run={trained['colour']}"), ["evaluator=samples"]),
+    ):
+        done = command(*first, *words, *more)
+        assert done.returncode == 2
+        assert "take data.source.crop=square or patches" in done.stderr
     done = command("evaluate", f"run={trained['colour']}", *words, "evaluator=likelihood")
     assert done.returncode == 2
 

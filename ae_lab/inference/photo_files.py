@@ -58,7 +58,8 @@ def read_photo(path: Path) -> Photo:
     """
     try:
         with Image.open(path) as image:
-            if (frames := getattr(image, "n_frames", 1)) > 1:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a JPEG with a preview behind it
                 raise Undecodable(f"it has {frames} frames, save one of them as a file of its own")
             photo = _read_deep(path, image) if _is_deep_colour(image) else photo_from_image(image)
             photo.name = path.name
@@ -120,7 +121,8 @@ def _read_deep(path: Path, image: Image.Image) -> Photo:
         import imagecodecs
 
         pixels = imagecodecs.png_decode(path.read_bytes())
-    if pixels.shape != (image.height, image.width, len(bands)):
+    # Before it is loaded Pillow gives the size of some files as stored, of others as turned.
+    if pixels.shape[2:] != (len(bands),) or {*pixels.shape[:2]} != {*image.size}:
         raise Undecodable("its colours are stored one after the other")
     return _split(_turn(pixels, turn), "A" in bands, metadata, [])
 
@@ -192,20 +194,35 @@ def _write_deep(pixels: np.ndarray, metadata: dict, path: Path, is_png: bool) ->
 
     alpha = {"extrasamples": ["unassalpha"]} if pixels.shape[2] in (2, 4) else {}
     kind = "rgb" if pixels.shape[2] > 2 else "minisblack"
-    profile = metadata.get("icc_profile")
-    tifffile.imwrite(path, pixels, photometric=kind, iccprofile=profile, metadata=None, **alpha)
+    about = {"iccprofile": metadata.get("icc_profile"), "extratags": _texts(metadata)}
+    if dpi := metadata.get("dpi"):
+        about |= {"resolution": dpi, "resolutionunit": "INCH"}
+    tifffile.imwrite(
+        path, pixels, photometric=kind, metadata=None, software=False, **about, **alpha
+    )
+
+
+def _texts(metadata: dict) -> list[tuple]:
+    """The texts of EXIF's first directory, as camera and date, by tifffile's convention."""
+    exif = Image.Exif()
+    exif.load(metadata.get("exif", b""))
+    texts = [(tag, text) for tag, text in exif.items() if isinstance(text, str)]
+    return [(tag, "s", 0, text.encode(), True) for tag, text in texts]
 
 
 def _add_chunks(png: bytes, metadata: dict) -> bytes:
-    """A PNG file with a colour profile and EXIF behind its first chunk.
+    """A PNG file with a colour profile, EXIF and pixels an inch behind its first chunk.
 
-    Source: PNG specification, 3rd ed., §5.3, §11.3.2.3 (iCCP), §11.3.5 (eXIf).
+    Source: PNG specification, 3rd ed., §5.3, §11.3.2.3 (iCCP), §11.3.5 (eXIf), §11.3.4.3 (pHYs).
     """
     chunks = b""
     if profile := metadata.get("icc_profile"):
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
     if exif := metadata.get("exif"):
         chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if dpi := metadata.get("dpi"):
+        a_metre = [round(float(one) / 0.0254) for one in dpi]
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *a_metre, 1))
     header = 8 + 25  # signature and IHDR
     return png[:header] + chunks + png[header:]
 
