@@ -4,12 +4,13 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from hydra.utils import instantiate
 
 from ae_lab.core import configuration
 from ae_lab.core.errors import UserError, root_cause
 from ae_lab.evaluation.classical import METHODS, switching_median
-from ae_lab.evaluation.denoisers import DenoiserEvaluator
+from ae_lab.evaluation.denoisers import DenoiserEvaluator, psnr_within, summarize_scores
 from ae_lab.inference import load_run
 
 
@@ -65,6 +66,16 @@ def test_a_run_is_evaluated_on_all_of_a_split_or_on_its_first_images(run):
         )
         assert len(evaluation.per_image["corrupted/mse"]) == expected
         assert list(evaluation.rows)[-1] == loaded.run.name
+
+
+def test_images_that_miss_nothing_do_not_count_among_those_that_do():
+    clean, missing = torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    missing[0, :, :2] = True
+    images = torch.where(missing, 0.1, 0.5)  # 20 dB where it is missing
+    quality = psnr_within(images.expand(2, 3, 4, 4), clean, missing)
+    assert quality[0].item() == pytest.approx(20, abs=1e-3)
+    assert quality[1].isnan()
+    assert summarize_scores({"psnr_missing": quality})["psnr_missing"] == quality[0].item()
 
 
 def test_an_unknown_method_is_refused():

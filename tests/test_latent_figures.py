@@ -81,6 +81,13 @@ def test_every_figure_is_a_command(figure, conditional, command):
     assert arrays["codes"].shape[-1] == 2
 
 
+@pytest.mark.parametrize("figure", ["samples", "interpolation", "traversal"])
+def test_fewer_images_than_columns_are_one_row(figure, conditional, command):
+    result = command("generate", f"run={conditional.run.path}", f"figure={figure}", "n=3")
+    assert result.returncode == 0, result.stderr
+    assert len(np.load(result.stdout.split()[1])["images"]) == 1
+
+
 OUTSIDE = """
 import torch
 

@@ -22,6 +22,10 @@ def test_run_metrics_of_a_history_are_those_of_its_numbers():
     assert evaluation.epochs_to_threshold(run, 0.08) == 1
     assert evaluation.epochs_to_threshold(run, 0.08 / math.sqrt(2)) == pytest.approx(1.5)
     assert evaluation.epochs_to_threshold(run, 0.01) == 5
+    rows = [{"epoch": 4.0, "val/mse": 0.08}, {"epoch": 9.0, "val/mse": 0.02}]
+    fifths = SavedRun({"run": "r", "data": "d", "kind": "k"}, rows)  # each fifth epoch validated
+    assert evaluation.epochs_to_threshold(fifths, 0.08) == 5
+    assert evaluation.epochs_to_threshold(fifths, 0.04) == pytest.approx(7.5)
     assert evaluation.epochs_to_converge(run) == 4
     assert evaluation.epochs_to_converge(run_with_history([0.08, 0.0401, 0.04])) == 2
 

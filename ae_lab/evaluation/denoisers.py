@@ -25,6 +25,7 @@ DEFAULT_METHODS = (
     "wavelet",
     "bm3d",
 )
+MISSING = 0.5  # a map above which a pixel is missing; below are levels of noise
 GAINS = {"run_gain": "psnr", "run_gain_missing": "psnr_missing"}
 
 
@@ -33,8 +34,10 @@ class DenoiserEvaluator:
     or the first `n` images. Where parts of images are missing, PSNR of these parts too.
 
     Each method has the strength of highest mean PSNR on `num_tuning_images` validation images, or
-    that of `strengths`, which is by name of the method. `run_gain` is the PSNR of the run minus
-    that of the row, paired by image, and `run_gain_missing` the same of what was missing.
+    that of `strengths`, which is by name of the method. Images of different sizes have no
+    validation images: a method is tuned on the first of those tested, in its favour. `run_gain` is
+    the PSNR of the run minus that of the row, paired by image, and `run_gain_missing` the same of
+    what was missing, of the images that miss something.
 
     Raises:
         UserError: an unknown method, a package that is missing, or a number that is not >= 1.
@@ -144,7 +147,7 @@ def find_missing(label: str, side: Tensor | None) -> Tensor:
     """
     if not is_map(side):
         raise UserError(f"{label} restores what is missing of an image: take noise=mask")
-    return side > 0.5
+    return side > MISSING
 
 
 def tune_strength(name: str, method: Method, batches: Iterable[Batch]) -> object:
@@ -175,19 +178,22 @@ def score_batches(
         images, seconds = restore(batch)
         values = image_metrics(images, batch.clean)
         if is_map(batch.side):
-            values["psnr_missing"] = psnr_within(images, batch.clean, batch.side)
+            values["psnr_missing"] = psnr_within(images, batch.clean, batch.side > MISSING)
         parts.append(values | {"seconds_per_image": torch.full((len(images),), seconds)})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: column for name, column in columns.items() if not column.isnan().all()}
 
 
-def psnr_within(images: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
-    """PSNR in dB of the pixels where a mask (B, 1, H, W) is 1, of each image, (B,)."""
-    error = ((images - clean).square() * mask).flatten(1).sum(1)
-    count = mask.flatten(1).sum(1) * images.shape[1]
-    return decibels(error / count.clamp_min(1))
+def psnr_within(images: Tensor, clean: Tensor, missing: Tensor) -> Tensor:
+    """PSNR in dB of the pixels that are missing, bool (B, 1, H, W), of each image, (B,); NaN where
+    none is."""
+    error = ((images - clean).square() * missing).flatten(1).sum(1)
+    count = missing.flatten(1).sum(1) * images.shape[1]
+    return torch.where(count > 0, decibels(error / count.clamp_min(1)), torch.nan)
 
 
 def summarize_scores(values: dict[str, Tensor]) -> dict[str, float]:
-    """Means; standard errors of gains alone, which are the ones between paired images."""
-    numbers = summarize(values)
+    """Means of the numbers that there are; standard errors of gains alone, which are the ones
+    between paired images."""
+    numbers = summarize({name: column[~column.isnan()] for name, column in values.items()})
     return {k: v for k, v in numbers.items() if not k.endswith("_se") or k[:-3] in GAINS}

@@ -30,12 +30,18 @@ class ReconstructionEvaluator:
     @torch.no_grad()
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
         metrics, values = loaded.model.metrics, {}
-        shown: list[tuple[Tensor, ...]] = []
+        batches = loaded.data.eval_batches(self.split)
+        shown: list[list[Tensor]] = []
+        quality: list[Tensor] = []
         kinds = ("corrupted", "reconstruction")
         others = {kind: other_metrics(metrics) for kind in kinds}
-        for batch in loaded.data.eval_batches(self.split):
+        for batch in batches:
             images = dict(zip(kinds, (batch.corrupted, loaded.reconstruct(batch)), strict=True))
-            shown.append((batch.clean, *images.values()))
+            kept = [batch.clean, *images.values()]
+            if not batches.split.has_one_size:  # photographs: what is not shown is let go of
+                kept = [crop_middle(one, SHOWN_SIDE, SHOWN_SIDE).clone() for one in kept]
+            shown.append(kept)
+            quality.append(psnr(images["reconstruction"], batch.clean))
             for kind, restored in images.items():
                 for name, column in image_values(metrics, restored, batch.clean).items():
                     values.setdefault(kind, {}).setdefault(name, []).append(column)
@@ -54,22 +60,26 @@ class ReconstructionEvaluator:
             title,
             rows,
             per_image={f"{k}/{name}": c for k in kinds for name, c in columns[k].items()},
-            figures={"extremes": draw_extremes(*gather(shown))},
+            figures={"extremes": draw_extremes(torch.cat(quality), *gather(shown))},
         )
 
 
-def gather(shown: list[tuple[Tensor, ...]]) -> list[Tensor]:
+def gather(shown: list[list[Tensor]]) -> list[Tensor]:
     """Clean, corrupted and reconstructed images of all batches, (N, C, h, w) each: of images of
     different sizes what fits into the smallest, from their middle."""
     sides = [min(batch[0].shape[axis] for batch in shown) for axis in (2, 3)]
-    if len(shown) > 1:
-        sides = [min(side, SHOWN_SIDE) for side in sides]
+    return [
+        torch.cat([crop_middle(images, *sides) for images in kind])
+        for kind in zip(*shown, strict=True)
+    ]
 
-    def cut(images: Tensor) -> Tensor:
-        top, left = ((all_ - side) // 2 for all_, side in zip(images.shape[2:], sides, strict=True))
-        return images[..., top : top + sides[0], left : left + sides[1]]
 
-    return [torch.cat([cut(images) for images in kind]) for kind in zip(*shown, strict=True)]
+def crop_middle(images: Tensor, height: int, width: int) -> Tensor:
+    """The middle of images (B, C, H, W), at most so large."""
+    for axis, side in zip((2, 3), (height, width), strict=True):
+        spare = max(0, images.shape[axis] - side)
+        images = images.narrow(axis, spare // 2, images.shape[axis] - spare)
+    return images
 
 
 def image_values(metrics: Mapping[str, Metric], images: Tensor, clean: Tensor) -> dict[str, Tensor]:
@@ -98,10 +108,12 @@ def update_in_chunks(
             metric.update(*part)
 
 
-def draw_extremes(clean: Tensor, corrupted: Tensor, reconstruction: Tensor) -> Tensor:
+def draw_extremes(
+    quality: Tensor, clean: Tensor, corrupted: Tensor, reconstruction: Tensor
+) -> Tensor:
     """Clean, corrupted and reconstructed images, one row each: those of highest, median and lowest
-    PSNR."""
-    order = psnr(reconstruction, clean).argsort(descending=True)
+    quality (N,)."""
+    order = quality.argsort(descending=True)
     middle = max(0, (len(order) - NUM_SHOWN) // 2)
     chosen = [order[:NUM_SHOWN], order[middle : middle + NUM_SHOWN], order[-NUM_SHOWN:]]
     index = torch.cat(chosen)

@@ -55,16 +55,17 @@ def val_train_loss_ratio(run: Run) -> float:
 
 
 def epochs_to_threshold(run: Run, value: float, key: str = "val/mse") -> float:
-    """Epochs until a metric falls to `value`, interpolated between two epochs on a straight line
-    of its logarithm; 1 if the first epoch reaches it, one more than there were if none does."""
+    """Epochs until a metric falls to `value`, interpolated between two validations on a straight
+    line of its logarithm; those until the first validation if that reaches it, one more than there
+    were if none does."""
     before = None
     for row in rows_with(run, key):
         if row[key] <= value:
             if before is None:
-                return 1.0
-            share = math.log(before / value) / math.log(before / row[key])
-            return row["epoch"] + share
-        before = row[key]
+                return row["epoch"] + 1.0
+            share = math.log(before[key] / value) / math.log(before[key] / row[key])
+            return before["epoch"] + 1.0 + share * (row["epoch"] - before["epoch"])
+        before = row
     return len(run.history) + 1.0
 
 

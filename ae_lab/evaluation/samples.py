@@ -48,8 +48,10 @@ class SampleEvaluator:
 
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
         images = loaded.data.images
-        classifier = load_or_train_classifier(images, self.cache)
+        images.train.check_one_size()
         sampler = self.sampler or loaded.default_sampler()
+        loaded.check_can_generate(sampler)  # before a classifier is trained for it
+        classifier = load_or_train_classifier(images, self.cache)
         real, generated = score_samples(
             loaded, sampler, self.n, self.seed, classifier, self.inception
         )

@@ -29,6 +29,11 @@ class FigureRequest:
     sampler: Sampler | Prior | None
     seed: int
 
+    @property
+    def num_rows(self) -> int:
+        """Whole rows of so many columns that n images make; one where they are fewer."""
+        return max(1, self.n // self.columns)
+
 
 @dataclass(frozen=True)
 class LatentFigure:
@@ -60,7 +65,7 @@ def draw_interpolation(loaded: LoadedRun, request: FigureRequest) -> LatentFigur
         UserError: fewer test images than n asks for.
         NotApplicable: codes alone do not make images.
     """
-    pairs = request.n // request.columns
+    pairs = request.num_rows
     output = encode_test_images(loaded, 2 * pairs)
     t = torch.linspace(0, 1, request.columns)[None, :, None]
     ends = [(part[:pairs, None], part[pairs:, None]) for part in (output.code, output.label)]
@@ -81,7 +86,7 @@ def draw_traversal(loaded: LoadedRun, request: FigureRequest, num_std: float = 3
     num_std = check_float("figure.num_std", num_std, exclusive=True)
     loaded.check_can_generate()
     trained = loaded.encode_split(loaded.data.split("train"))
-    widest = trained.std(0).argsort(descending=True)[: request.n // request.columns]
+    widest = trained.std(0).argsort(descending=True)[: request.num_rows]
     output = encode_test_images(loaded, 1)
     codes = output.code[:, None].repeat(len(widest), request.columns, 1)
     for row, dimension in enumerate(widest.tolist()):
@@ -109,8 +114,7 @@ def draw_latent_grid(
             f"{loaded.model.bottleneck.shape[0]}: train with latent=2, or take figure=traversal"
         )
     trained = loaded.encode_split(loaded.data.split("train"))
-    rows = max(1, request.n // request.columns)
-    codes = latent_grid(trained, rows, request.columns, quantile)
+    codes = latent_grid(trained, request.num_rows, request.columns, quantile)
     labels = loaded.one_hot(torch.full(codes.shape[:2], request.label or 0))
     return decode_rows(loaded, codes, labels)
 

@@ -1,6 +1,7 @@
 """A finished run as a model again, with its data."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from hydra.utils import instantiate
@@ -38,6 +39,11 @@ class LoadedRun:
     data: ImageData
     config: DictConfig
 
+    @cached_property
+    def tiled(self) -> TiledModel:
+        """The model for images of any size; it measures its receptive field once."""
+        return TiledModel(self.model)
+
     @property
     def num_classes(self) -> int:
         return self.data.classes
@@ -53,9 +59,9 @@ class LoadedRun:
         Images of another size than in training go one by one, large ones in tiles.
         """
         if tuple(batch.clean.shape[1:]) != self.model.shape:
-            tiled = TiledModel(self.model)
             images = (batch.part(slice(i, i + 1)) for i in range(len(batch.index)))
-            return torch.cat([restore_tensor(tiled, one.corrupted, one.side) for one in images])
+            pairs = ((one.corrupted, one.side) for one in images)
+            return torch.cat([restore_tensor(self.tiled, *pair) for pair in pairs])
         starts = range(0, len(batch.index), chunk)
         parts = (batch.part(slice(start, start + chunk)) for start in starts)
         return torch.cat([self.model(part).reconstruction for part in parts])
