@@ -19,6 +19,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel the configuration lies inside the package, in a checkout beside it.
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 
+CLAIMS = "claims"  # lies among the experiments, and is none
+
 # Old names, and the new ones that the error message of an old one gives.
 RENAMED = {
     "experiments": "experiment",
@@ -167,7 +169,7 @@ def choices_of(group: str) -> list[str]:
     """The choices of a group, those in folders as folder/choice."""
     files = sorted((CONF / group).rglob("*.yaml"))
     names = [str(file.relative_to(CONF / group).with_suffix("")) for file in files]
-    return [name for name in names if not name.startswith("shared/")]
+    return [name for name in names if not name.startswith("shared/") and name != CLAIMS]
 
 
 def check_flags(words: Iterable[str]) -> None:
@@ -207,7 +209,8 @@ def describe(config_name: str) -> str:
     """What `--help` says of a configuration: its groups with their choices, and its file."""
     lines = []
     for group in groups_of(config_name):
-        names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        folded = (name.partition("/") for name in choices_of(group))
+        names = sorted({f"{first}/..." if slash else first for first, slash, _ in folded})
         lines.append(f"  {group:<12}{', '.join(names)}")
     own = (CONF / f"{config_name}.yaml").read_text().partition("\nhydra:")[0]
     return "\n".join(

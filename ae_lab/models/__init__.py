@@ -3,7 +3,8 @@
 `interfaces` says what the parts promise each other; `autoencoder` is the module, `steps` how it is
 trained, `adversarial` the one with a critic beside it, `stacked` the one that trains layer by
 layer; `bottlenecks`, `quantization`, `variational`, `priors`, `objectives`, `regularizers`,
-`critics`, `likelihoods` and `networks` hold the parts that configurations name.
+`critics`, `likelihoods` and `networks` hold the parts that configurations name. `conditioning`
+brings labels in; `gaussians`, `latent_grid`, `loss_means` and `ranks` are helpers.
 """
 
 from ae_lab.models.adversarial import AdversarialAutoencoder
