@@ -23,6 +23,7 @@ from ae_lab.data.corruptions import (
     MixedNoise,
     PoissonNoise,
 )
+from ae_lab.data.corruptions.mask import fill_smoothly
 from ae_lab.data.images import Split
 from ae_lab.data.loaders import EvalLoader
 from tests.building import build
@@ -212,3 +213,19 @@ def test_impossible_settings_are_refused(noise, hint):
     with pytest.raises(Exception, match=hint) as refused:
         instantiate(configuration.compose(noise).noise)
     assert isinstance(root_cause(refused.value), UserError)
+
+
+def test_missing_pixels_are_interpolated_from_the_others():
+    rows, columns = torch.meshgrid(torch.arange(37) / 74, torch.arange(50) / 100, indexing="ij")
+    ramp = (rows + columns).expand(2, 3, -1, -1)
+    missing = torch.rand(2, 1, 37, 50, generator=seeded()) < 0.5
+    missing[:, :, 10:20, 10:20] = True
+    filled = fill_smoothly(ramp, missing)
+    known = ~missing.expand_as(ramp)
+    assert torch.equal(filled[known], ramp[known])
+    assert (filled - ramp).abs().mean() < 0.02
+    assert torch.equal(fill_smoothly(torch.where(missing, 1.0, ramp), missing), filled)
+    gray = fill_smoothly(torch.full_like(ramp, 0.3), missing)
+    assert torch.allclose(gray, torch.full_like(ramp, 0.3))
+    nothing = torch.ones(2, 1, 37, 50, dtype=torch.bool)
+    assert fill_smoothly(ramp, nothing).isfinite().all()

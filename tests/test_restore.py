@@ -319,6 +319,14 @@ def test_what_a_run_is_told_comes_from_a_person(run, command, tmp_path):
     save(tmp_path / "mask.png", mask)
     for words in ("side=mask.png", "side=0.2", "corrupt=true"):
         restore(command, told, "input=a.png", "output=out.png", words)
+    damaged = PHOTO[:40, :60].copy()
+    damaged[10:20, 10:30] = 255
+    save(tmp_path / "damaged.png", damaged)
+    results = []
+    for name in ("a.png", "damaged.png"):  # what lies under the mask has no influence
+        restore(command, told, f"input={name}", f"output=of-{name}", "side=mask.png")
+        results.append(np.asarray(Image.open(tmp_path / f"of-{name}")))
+    assert np.array_equal(*results)
     done = command("restore", f"run={told}", "input=a.png", "output=out.png")
     assert "give side=0.1, a level, or side=mask.png" in done.stderr
     save(tmp_path / "mask.png", mask[:30])
@@ -384,7 +392,14 @@ def test_images_of_different_sizes_are_for_evaluation_alone(trained, command, tm
 
 
 def test_inpainting_is_compared_with_the_biharmonic_equation(run, command):
-    done = run(*COLOUR[:6], "data=photos64", "noise=mask", "model.side=true", "data.limit=8").path
+    done = run(
+        *COLOUR[:6],
+        "data=photos64",
+        "noise=mask",
+        "noise.fill=0.5",
+        "model.side=true",
+        "data.limit=8",
+    ).path
     words = ["evaluator=denoisers", "evaluator.denoisers.methods=[biharmonic]"]
     result = command("evaluate", f"run={done}", *words)
     assert result.returncode == 0, result.stderr

@@ -10,6 +10,8 @@ from torch import Tensor
 from ae_lab.core.errors import UserError, check_float, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data import Corruption
+from ae_lab.data.corruptions.corruption import is_map
+from ae_lab.data.corruptions.mask import fill_smoothly
 from ae_lab.inference.photo_files import Photo
 from ae_lab.inference.tiling import Box, TiledModel, crop_side, restore_tiles
 from ae_lab.models import Autoencoder
@@ -89,16 +91,21 @@ class Restorer:
 
         restore_tiles(self.tiled, (height, width), read, write, advance)
         given = photo
-        if corrupted is not None:
+        if self.noise is not None:
             notes += [describe_gain(to_tensor(photo.pixels), corrupted, to_tensor(restored))]
             given = Photo(to_pixels(corrupted, restored.dtype), photo.alpha, photo.metadata)
         return Restored(Photo(restored, photo.alpha, photo.metadata), given, notes)
 
     def corrupt(self, photo: Photo) -> tuple[Tensor | None, Tensor | None]:
-        """The photograph corrupted, if that is wanted, and the side that the model is told."""
-        if self.noise is None:
-            return None, self.read_side(photo.pixels.shape[:2])
-        return self.noise(to_tensor(photo.pixels), generator(self.seed, "restore", photo.name))
+        """What the model is given in place of the photograph, if anything, and the side that it is
+        told: the photograph corrupted, or without what its owner says is missing."""
+        if self.noise is not None:
+            rng = generator(self.seed, "restore", photo.name)
+            return self.noise(to_tensor(photo.pixels), rng)
+        side = self.read_side(photo.pixels.shape[:2])
+        if is_map(side):
+            return fill_smoothly(to_tensor(photo.pixels), side > 0.5), side
+        return None, side
 
     def read_side(self, size: tuple[int, ...]) -> Tensor | None:
         """The side that a person gives, (1, 1, 1, 1) or (1, 1, H, W).

@@ -1,9 +1,11 @@
 """Parts of an image that are missing, to be painted in."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from ae_lab.core.errors import check_choice, check_float
 from ae_lab.data.corruptions.corruption import Corruption, Level
@@ -72,12 +74,38 @@ def strokes(x: Tensor, share: Tensor, generator: Generator) -> Tensor:
 
 
 KINDS = {"box": box, "half": half, "pixels": pixels, "strokes": strokes}
+SMOOTH = "smooth"
+
+
+def fill_smoothly(x: Tensor, missing: Tensor) -> Tensor:
+    """Images (B, C, H, W) whose missing pixels, (B, 1, H, W), are interpolated from the others.
+
+    Means of the known pixels are taken at half the size, at a quarter, and so on; where none is
+    known, what is there at half the size, enlarged, stands in. What lies under the missing pixels
+    has no influence.
+
+    Source: Gortler, Grzeszczuk, Szeliski & Cohen, "The Lumigraph", SIGGRAPH 1996, pull-push.
+    """
+    known = (~missing.bool()).to(x.dtype)
+    return pull_push(x * known, known)
+
+
+def pull_push(total: Tensor, known: Tensor) -> Tensor:
+    """What sums (B, C, H, W) over so many known pixels, (B, 1, H, W), are at each place."""
+    mean = total / known.clamp_min(torch.finfo(total.dtype).tiny)
+    size = total.shape[2:]
+    if max(size) == 1:
+        return mean
+    halves = (F.avg_pool2d(one, 2, ceil_mode=True) for one in (total, known))
+    coarse = F.interpolate(pull_push(*halves), size, mode="bilinear", align_corners=False)
+    return torch.where(known > 0, mean, coarse)
 
 
 class Mask(Corruption):
     r"""A part of the image is missing.
 
     corrupted = x·(1 - m) + fill·m, m = 1 where a pixel is missing, in all its channels, else 0.
+    With fill="smooth" missing pixels are interpolated from the others: see `fill_smoothly`.
     `share` of the image is missing: exactly, but for rounding to pixels, and of `pixels` on
     average. The side is m.
 
@@ -86,7 +114,7 @@ class Mask(Corruption):
     Raises:
         UserError: an unknown kind, or a share or a fill outside [0, 1].
 
-    >>> corrupted, side = Mask("box", 0.25)(torch.ones(1, 3, 8, 8), torch.Generator())
+    >>> corrupted, side = Mask("box", 0.25, fill=0.5)(torch.ones(1, 3, 8, 8), torch.Generator())
     >>> float(side.mean()), float(corrupted.mean())
     (0.25, 0.875)
     """
@@ -94,14 +122,20 @@ class Mask(Corruption):
     tells = True
 
     def __init__(
-        self, kind: str, share: float | Sequence[float], fill: float = 0.5, clip: bool = True
+        self,
+        kind: str,
+        share: float | Sequence[float],
+        fill: float | Literal["smooth"] = SMOOTH,
+        clip: bool = True,
     ):
         super().__init__(clip)
         self.find_missing = check_choice("noise.kind", kind, KINDS)
         self.share = Level("noise.share", share, high=1.0)
-        self.fill = check_float("noise.fill", fill, high=1.0)
+        self.fill = fill if fill == SMOOTH else check_float("noise.fill", fill, high=1.0)
 
     def corrupt(self, x, generator):
         share = torch.as_tensor(self.share.draw(x, generator), dtype=x.dtype, device=x.device)
         missing = self.find_missing(x, share.expand(len(x), 1, 1, 1), generator)
+        if self.fill == SMOOTH:
+            return fill_smoothly(x, missing), missing.to(x.dtype)
         return x.masked_fill(missing, self.fill), missing.to(x.dtype)
