@@ -104,7 +104,7 @@ class Restorer:
             return self.noise(to_tensor(photo.pixels), rng)
         side = self.read_side(photo.pixels.shape[:2])
         if is_map(side):
-            return fill_smoothly(to_tensor(photo.pixels), side > 0.5), side
+            return fill_smoothly(to_tensor(photo.pixels), side), side
         return None, side
 
     def read_side(self, size: tuple[int, ...]) -> Tensor | None:

@@ -148,7 +148,7 @@ def distribution_of(override: Override) -> Any:
     """What optuna draws a setting from.
 
     Raises:
-        UserError: optuna has none, as of a range with steps on a logarithmic scale.
+        UserError: optuna has none, as of whole numbers in steps on a logarithmic scale.
     """
     from optuna.distributions import (
         CategoricalDistribution,
@@ -158,15 +158,16 @@ def distribution_of(override: Override) -> Any:
 
     value = override.value()
     is_log = "log" in getattr(value, "tags", ())
-    if isinstance(value, IntervalSweep):
-        ends, options = (value.start, value.end), {"log": is_log}
-    elif isinstance(value, RangeSweep) and not value.shuffle:
-        ends, options = (value.start, value.stop), {"log": is_log, "step": value.step}
-    else:
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
-    numbers = (*ends, options.get("step", 1))
-    whole = all(isinstance(number, int) for number in numbers)
     try:
-        return (IntDistribution if whole else FloatDistribution)(*ends, **options)
+        if isinstance(value, IntervalSweep):
+            whole = isinstance(value.start, int) and isinstance(value.end, int)
+            kind = IntDistribution if whole else FloatDistribution
+            return kind(value.start, value.end, log=is_log)
+        if isinstance(value, RangeSweep) and not value.shuffle:
+            if all(isinstance(number, int) for number in (value.start, value.stop, value.step)):
+                return IntDistribution(value.start, value.stop, step=value.step, log=is_log)
+            return FloatDistribution(value.start, value.stop, step=None if is_log else value.step,
+                                     log=is_log)  # fmt: skip
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
+    return CategoricalDistribution(list(override.sweep_string_iterator()))

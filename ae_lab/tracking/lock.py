@@ -38,10 +38,12 @@ def lock_folder(folder: Path, wait: bool) -> Iterator[None]:
             unfinished.unlink(missing_ok=True)
         yield
     finally:
-        left = [path.name for path in folder.iterdir()]
-        if left == [".lock"]:  # it did not come to a start; held until it is gone
-            shutil.rmtree(folder)
-        lock.release()
+        try:
+            left = [path.name for path in folder.iterdir()]
+            if left == [".lock"]:  # it did not come to a start; held until it is gone
+                shutil.rmtree(folder)
+        finally:
+            lock.release()
 
 
 def _acquire(lock: FileLock, folder: Path) -> bool:

@@ -96,8 +96,8 @@ def fingerprint(config: DictConfig) -> str:
         return known.fingerprint
     images = instantiate(config.data.source)
     images.train.check_one_size()
-    shape, classes = list(images.train.images.shape[1:]), images.train.labels.shape[1]
-    facts.remember_data(None, DataFacts(images.fingerprint, shape, classes), images.files)
+    known = DataFacts(images.fingerprint, images.train.shape, images.train.labels.shape[1])
+    facts.remember_data(None, known, images.files)
     return images.fingerprint
 
 

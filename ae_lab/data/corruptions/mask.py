@@ -114,7 +114,7 @@ class Mask(Corruption):
     Raises:
         UserError: an unknown kind, or a share or a fill outside [0, 1].
 
-    >>> corrupted, side = Mask("box", 0.25, fill=0.5)(torch.ones(1, 3, 8, 8), torch.Generator())
+    >>> corrupted, side = Mask("box", 0.25)(torch.ones(1, 3, 8, 8), torch.Generator())
     >>> float(side.mean()), float(corrupted.mean())
     (0.25, 0.875)
     """
@@ -125,7 +125,7 @@ class Mask(Corruption):
         self,
         kind: str,
         share: float | Sequence[float],
-        fill: float | Literal["smooth"] = SMOOTH,
+        fill: float | Literal["smooth"] = 0.5,
         clip: bool = True,
     ):
         super().__init__(clip)
