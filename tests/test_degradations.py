@@ -189,6 +189,26 @@ def test_a_network_that_is_told_depends_on_the_side(body):
     assert not torch.equal(clean, reconstruct(torch.full((2, 1, 1, 1), 0.5)))
 
 
+@pytest.mark.parametrize("body", ["mlp", "unet"])
+def test_a_composite_changes_what_is_missing_and_nothing_else(body):
+    bottleneck = "linear" if body == "mlp" else "identity"
+    parts = ["model=autoencoder", f"body={body}", f"bottleneck={bottleneck}", "output=composite"]
+    model = build(*parts, "model.side=true", "noise=mask", "latent=8").eval()
+    if body == "unet":
+        torch.nn.init.normal_(model.decoder.to_pixels.weight)
+    x, label = torch.rand(2, 1, 28, 28, generator=seeded()), torch.zeros(2, 10)
+    side = (torch.rand(2, 1, 28, 28, generator=seeded(1)) < 0.5).float()
+    missing = side > 0
+    output = model(Batch(x, x, label, torch.arange(2), side))
+    assert torch.equal(output.reconstruction[~missing], x[~missing])
+    assert torch.equal(output.reconstruction[missing], (x + output.raw)[missing])
+    assert (output.reconstruction[missing] != x[missing]).all()
+    assert torch.equal(model(Batch(x, x, label, torch.arange(2), None)).reconstruction, x)
+    assert not model.decodes_code_alone
+    with pytest.raises(Exception, match=r"set model\.side=true"):
+        build(*parts)
+
+
 def test_a_run_is_told_and_one_of_a_corruption_that_tells_nothing_is_refused(run):
     told = run("model.side=true", "noise=mask", "noise.kind=strokes", "hidden=[8]", "data.limit=64")
     assert told.done

@@ -264,6 +264,27 @@ def test_onnx_files_are_the_encoder_and_the_decoder(onnxruntime, model, command,
         torch.testing.assert_close(decoded, model.decode(codes), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("body", ["mlp", "unet"])
+def test_a_graph_takes_the_side(body, onnxruntime, outputs, command, tmp_path):
+    unet = {"model.encoder.width": 4, "model.encoder.blocks_per_stage": 1}
+    parts = {
+        "mlp": {"hidden": [8], "latent": 2},
+        "unet": {"model": "unet", "body": "unet", "output": "composite", **unet},
+    }
+    told = {"noise": "mask", "noise.share": [0.1, 0.9], "model.side": True, "data.limit": 64}
+    settings = TINY | {"paths.outputs": outputs} | told | parts[body]
+    model = ae_lab.train(**settings)
+    done = command("export", f"run={model.path}", f"output={tmp_path}", "format=onnx")
+    assert done.returncode == 0, done.stderr
+    batch = model.loaded.data.eval_batch("test", 5)
+    expected = model.network(batch, draw=False)
+    name, values = (
+        ("encoder", expected.code) if body == "mlp" else ("autoencoder", expected.reconstruction)
+    )
+    found = run_onnx(onnxruntime, tmp_path / f"{name}.onnx", image=batch.corrupted, side=batch.side)
+    torch.testing.assert_close(found, values.detach(), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 2e-3), ("int8", 0.1)])
 def test_other_precisions_say_what_they_cost(
     precision, tolerance, onnxruntime, model, command, images, tmp_path

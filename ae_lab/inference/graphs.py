@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
@@ -22,8 +22,9 @@ TOLERANCE = 1e-4  # between a graph and the model, of the largest value where th
 
 @dataclass(frozen=True)
 class Graph:
-    """A part of an autoencoder: `module(*inputs.values())` is its output. The inputs are those of
-    test images and of random ones, by the names that the graph has for them."""
+    """A part of an autoencoder: `module(*inputs.values())` is its output, all inputs but the first
+    being variable arguments. They are those of test images and of random ones, by the names that
+    the graph has for them."""
 
     name: str
     module: nn.Module
@@ -39,8 +40,8 @@ class Graph:
         """The graph for batches of any size."""
         # Copies: a file of torch's holds them, with all that a view looks at.
         few = tuple(value[:NUM_TRACED].clone() for value in self.inputs.values())
-        batch = torch.export.Dim("batch")
-        shapes = tuple({0: batch} for _ in few)
+        first, *others = [{0: torch.export.Dim("batch")}] * len(few)
+        shapes = (first, tuple(others)) if others else (first,)  # as forward has its arguments
         with quiet():
             return torch.export.export(self.module, few, dynamic_shapes=shapes)
 
@@ -55,17 +56,22 @@ class Graph:
 
 
 class EncoderGraph(nn.Module):
-    """Image, and label if `condition_encoder`, → code; of a stochastic code its mean."""
+    """Image, and what else it `takes`, → code; of a stochastic code its mean."""
 
-    def __init__(self, model: Autoencoder, classes: int):
+    def __init__(self, model: Autoencoder, classes: int, takes: Sequence[str]):
         super().__init__()
         self.parts = nn.ModuleList([model.encoder, model.bottleneck])
         self.model = (model,)  # where torch finds no more weights than the graph needs
-        self.classes = classes
+        self.classes, self.takes = classes, tuple(takes)
 
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        label = image.new_zeros(image.shape[0], self.classes) if label is None else label
-        return self.model[0].encode(image, label)[0]
+    def read(self, image: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The label, zeros where none is taken, and the side."""
+        known = dict(zip(self.takes, others, strict=True))
+        return known.get("label", image.new_zeros(image.shape[0], self.classes)), known.get("side")
+
+    def forward(self, image: Tensor, *others: Tensor) -> Tensor:
+        label, side = self.read(image, others)
+        return self.model[0].encode(image, label, side=side)[0]
 
 
 class DecoderGraph(nn.Module):
@@ -75,23 +81,23 @@ class DecoderGraph(nn.Module):
         super().__init__()
         self.decoder, self.model, self.classes = model.decoder, (model,), classes
 
-    def forward(self, code: Tensor, label: Tensor | None = None) -> Tensor:
-        label = code.new_zeros(code.shape[0], self.classes) if label is None else label
+    def forward(self, code: Tensor, *others: Tensor) -> Tensor:
+        [label] = others or [code.new_zeros(code.shape[0], self.classes)]
         return self.model[0].decode_images(code, label)
 
 
 class AutoencoderGraph(EncoderGraph):
-    """Image, and label if the model takes any, → reconstruction."""
+    """Image, and what else it `takes`, → reconstruction."""
 
-    def __init__(self, model: Autoencoder, classes: int):
-        super().__init__(model, classes)
+    def __init__(self, model: Autoencoder, classes: int, takes: Sequence[str]):
+        super().__init__(model, classes, takes)
         self.decoder = model.decoder
 
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        label = image.new_zeros(image.shape[0], self.classes) if label is None else label
+    def forward(self, image: Tensor, *others: Tensor) -> Tensor:
+        label, side = self.read(image, others)
         model = self.model[0]
-        code, _, bypass = model.encode(image, label)
-        return model.output(model.decode(code, label, bypass), image)
+        code, _, bypass = model.encode(image, label, side=side)
+        return model.output(model.decode(code, label, bypass), image, side)
 
 
 def build_graphs(loaded: LoadedRun) -> list[Graph]:
@@ -100,19 +106,18 @@ def build_graphs(loaded: LoadedRun) -> list[Graph]:
     batch = loaded.data.eval_batch("test", min(NUM_CHECKED, len(loaded.data.split("test"))))
     rng = generator("graphs")
     images = torch.cat([batch.corrupted, torch.rand(batch.clean.shape, generator=rng)])
-    labels = torch.cat([batch.label, batch.label])
-
-    def with_label(name: str, values: Tensor, takes_label: bool) -> dict[str, Tensor]:
-        return {name: values, **({"label": labels} if takes_label else {})}
-
+    label = {"label": torch.cat([batch.label, batch.label])}
+    others = {"side": torch.cat([batch.side, batch.side])} if model.side else {}
     if not model.decodes_code_alone:
-        module = AutoencoderGraph(model, classes)
-        takes_label = model.conditional or model.condition_encoder
-        inputs = with_label("image", images, takes_label)
-        return [Graph("autoencoder", module, inputs, "reconstruction")]
-    inputs = with_label("image", images, model.condition_encoder)
-    encoder = Graph("encoder", EncoderGraph(model, classes), inputs, "code")
-    inputs = with_label("code", encoder.expected(), model.conditional)
+        if model.conditional or model.condition_encoder:
+            others |= label
+        module = AutoencoderGraph(model, classes, takes=[*others])
+        return [Graph("autoencoder", module, {"image": images, **others}, "reconstruction")]
+    if model.condition_encoder:
+        others |= label
+    module = EncoderGraph(model, classes, takes=[*others])
+    encoder = Graph("encoder", module, {"image": images, **others}, "code")
+    inputs = {"code": encoder.expected(), **(label if model.conditional else {})}
     return [encoder, Graph("decoder", DecoderGraph(model, classes), inputs, "image")]
 
 
@@ -120,10 +125,10 @@ def reconstruct(
     graphs: list[Graph], run: Callable[[str, dict[str, Tensor]], Tensor], batch: Batch
 ) -> Tensor:
     """Images through one graph after the other; `run(name, inputs)` is the output of one."""
-    values = batch.corrupted
+    values, known = batch.corrupted, {"label": batch.label, "side": batch.side}
     for graph in graphs:
         first, *rest = graph.inputs
-        values = run(graph.name, {first: values, **dict.fromkeys(rest, batch.label)})
+        values = run(graph.name, {first: values, **{name: known[name] for name in rest}})
     return values
 
 

@@ -28,7 +28,7 @@ class Autoencoder(SteppedModule):
     """An autoencoder made of parts; `conf/model/` names families of them.
 
     f, s = encoder([x̃; c; y]),  z = bottleneck(f, y)
-    reconstruction = output(decoder([z; y], s), x̃)
+    reconstruction = output(decoder([z; y], s), x̃, c)
 
     where x̃ is the corrupted image, y the label, which goes to the decoder if `conditional` and to
     the encoder if `condition_encoder`, c what is known of the corruption, a mask or a level, which
@@ -103,6 +103,11 @@ class Autoencoder(SteppedModule):
                 f"the encoder provides {provided}, the decoder requires {required}: configure "
                 "model.encoder and model.decoder the same way (down=pool with up=unpool, or skips)"
             )
+        if self.output is layers.composite and not self.side:
+            raise UserError(
+                "output=composite changes what the side marks: set model.side=true, with a noise "
+                "that tells one, as noise=mask, or take output=residual"
+            )
         if missing := self.objective.requires - self.bottleneck.outputs:
             raise UserError(
                 f"the objective requires {' and '.join(sorted(missing))} of the bottleneck, and "
@@ -173,7 +178,7 @@ class Autoencoder(SteppedModule):
     ) -> AutoencoderOutput:
         """The rest of a pass, from what `encode` returns."""
         raw = self.decode(code, batch.label, bypass, batch.corrupted.shape[2:])
-        pixels = self.output(raw, batch.corrupted).to(batch.clean.dtype)
+        pixels = self.output(raw, batch.corrupted, batch.side).to(batch.clean.dtype)
         known = (batch.clean, batch.corrupted, batch.label)
         return AutoencoderOutput(*known, code, raw, pixels, outputs, bypass, batch.side)
 
@@ -185,7 +190,7 @@ class Autoencoder(SteppedModule):
     @property
     def decodes_code_alone(self) -> bool:
         """Whether the code, a vector or maps, is all that an image is made of."""
-        return not self.decoder.requires and self.output is not layers.residual
+        return not self.decoder.requires and self.output not in layers.CHANGE_INPUT
 
     @property
     def num_code_values(self) -> int:

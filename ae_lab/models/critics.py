@@ -81,7 +81,7 @@ class Critic(nn.Module):
         if not model.can_generate:
             raise UserError(
                 "a critic needs a decoder that gets a code of one vector alone: take body=mlp or "
-                "body=cnn, and another output than residual"
+                "body=cnn, and an output that needs the code alone, as sigmoid"
             )
 
 

@@ -146,7 +146,7 @@ class DeadUnitLoss(LossTerm):
     def forward(self, output: AutoencoderOutput, model) -> Tensor:
         dead_code = output.bottleneck["dead_code"]
         both = output.code.detach() + dead_code
-        images = model.output(model.decode(both, output.label), output.corrupted)
+        images = model.output(model.decode(both, output.label), output.corrupted, output.side)
         error = F.mse_loss(images.to(output.clean.dtype), output.clean, reduction="sum")
         return error / len(output.clean) * (dead_code != 0).any()
 

@@ -20,26 +20,42 @@ ACTIVATIONS = {
 }
 
 
-def sigmoid(raw: Tensor, corrupted: Tensor) -> Tensor:
+def sigmoid(raw: Tensor, corrupted: Tensor, side: Tensor | None = None) -> Tensor:
     """1 / (1 + exp(-raw))."""
     return raw.sigmoid()
 
 
-def tanh(raw: Tensor, corrupted: Tensor) -> Tensor:
+def tanh(raw: Tensor, corrupted: Tensor, side: Tensor | None = None) -> Tensor:
     """tanh rescaled from [-1, 1] to the pixel range: (tanh(raw) + 1) / 2."""
     return (raw.tanh() + 1) / 2
 
 
-def linear_output(raw: Tensor, corrupted: Tensor) -> Tensor:
+def linear_output(raw: Tensor, corrupted: Tensor, side: Tensor | None = None) -> Tensor:
     return raw
 
 
-def residual(raw: Tensor, corrupted: Tensor) -> Tensor:
+def residual(raw: Tensor, corrupted: Tensor, side: Tensor | None = None) -> Tensor:
     """corrupted + raw: the decoder predicts the change. Source: Zhang et al., IEEE TIP, 2017."""
     return corrupted + raw
 
 
-OUTPUTS = {"sigmoid": sigmoid, "tanh": tanh, "linear": linear_output, "residual": residual}
+def composite(raw: Tensor, corrupted: Tensor, side: Tensor | None = None) -> Tensor:
+    """corrupted + side·raw: with a mask as the side, the decoder predicts the change of what is
+    missing, and known pixels stay as they are. Without a side the image is as it was.
+
+    Source: the composited image of Liu et al., "Image inpainting for irregular holes", ECCV 2018.
+    """
+    return corrupted if side is None else corrupted + side.to(raw.dtype) * raw
+
+
+OUTPUTS = {
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "linear": linear_output,
+    "residual": residual,
+    "composite": composite,
+}
+CHANGE_INPUT = (residual, composite)  # need the corrupted image beside the decoder's values
 
 
 def activation(name: str) -> nn.Module:
@@ -58,8 +74,9 @@ def activation(name: str) -> nn.Module:
         ) from error
 
 
-def output_map(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """From a decoder's raw values and the corrupted image to pixels, (B, C, H, W) each.
+def output_map(name: str) -> Callable[..., Tensor]:
+    """From a decoder's raw values and the corrupted image, (B, C, H, W) each, and what is known of
+    the corruption, (B, 1, H, W) or (B, 1, 1, 1), to pixels.
 
     Raises:
         UserError: unknown name.
@@ -98,7 +115,7 @@ def join_side(corrupted: Tensor, side: Tensor | None) -> Tensor:
     """[x̃; c]: what is known of the corruption, (B, 1, H, W) or (B, 1, 1, 1), as one more channel of
     the images (B, C, H, W); without it, zeros."""
     side = corrupted.new_zeros(()) if side is None else side.to(corrupted.dtype)
-    return torch.cat([corrupted, side.expand(len(corrupted), 1, *corrupted.shape[2:])], dim=1)
+    return torch.cat([corrupted, side.expand_as(corrupted[:, :1])], dim=1)
 
 
 def join_label(code: Tensor, label: Tensor) -> Tensor:
