@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
+from skimage.restoration import inpaint_biharmonic
 
 from ae_lab.core.errors import UserError
 from ae_lab.data import Batch
@@ -23,7 +24,7 @@ from ae_lab.data.corruptions import (
     MixedNoise,
     PoissonNoise,
 )
-from ae_lab.data.corruptions.mask import fill_smoothly
+from ae_lab.data.corruptions.filling import fill_smoothly
 from ae_lab.data.images import Split
 from ae_lab.data.loaders import EvalLoader
 from tests.building import build
@@ -249,3 +250,21 @@ def test_missing_pixels_are_interpolated_from_the_others():
     assert torch.allclose(gray, torch.full_like(ramp, 0.3))
     nothing = torch.ones(2, 1, 37, 50, dtype=torch.bool)
     assert fill_smoothly(ramp, nothing).isfinite().all()
+
+
+def test_small_gaps_are_filled_as_the_biharmonic_equation_fills_them():
+    missing = torch.rand(1, 1, 96, 96, generator=seeded()) < 0.5
+    filled = fill_smoothly(PHOTO, missing)
+    known = PHOTO.masked_fill(missing, 0)[0].permute(1, 2, 0).double().numpy()
+    expected = inpaint_biharmonic(known, missing[0, 0].numpy(), channel_axis=2)
+    expected = torch.from_numpy(expected).permute(2, 0, 1)[None].float()
+    to_truth = (expected - PHOTO).square().mean()
+    assert (filled - expected).square().mean() < 0.05 * to_truth
+    assert (filled - PHOTO).square().mean() < 1.02 * to_truth
+
+
+def test_a_photograph_is_filled_in_bands_as_it_would_be_whole(monkeypatch):
+    missing = torch.rand(1, 1, 96, 96, generator=seeded()) < 0.7
+    whole = fill_smoothly(PHOTO, missing)
+    monkeypatch.setattr("ae_lab.data.corruptions.filling.BAND", 96 * 17)
+    torch.testing.assert_close(fill_smoothly(PHOTO, missing), whole, atol=1e-6, rtol=0)

@@ -11,7 +11,7 @@ from ae_lab.core.errors import UserError, check_float, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data import Corruption
 from ae_lab.data.corruptions.corruption import is_map
-from ae_lab.data.corruptions.mask import fill_smoothly
+from ae_lab.data.corruptions.filling import fill_smoothly
 from ae_lab.inference.photo_files import Photo
 from ae_lab.inference.tiling import Box, TiledModel, crop_side, restore_tiles
 from ae_lab.models import Autoencoder

@@ -5,10 +5,10 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from ae_lab.core.errors import check_choice, check_float
 from ae_lab.data.corruptions.corruption import Corruption, Level
+from ae_lab.data.corruptions.filling import fill_smoothly
 
 NUM_STROKES = 4
 
@@ -75,30 +75,6 @@ def strokes(x: Tensor, share: Tensor, generator: Generator) -> Tensor:
 
 KINDS = {"box": box, "half": half, "pixels": pixels, "strokes": strokes}
 SMOOTH = "smooth"
-
-
-def fill_smoothly(x: Tensor, missing: Tensor) -> Tensor:
-    """Images (B, C, H, W) whose missing pixels, (B, 1, H, W), are interpolated from the others.
-
-    Means of the known pixels are taken at half the size, at a quarter, and so on; where none is
-    known, what is there at half the size, enlarged, stands in. What lies under the missing pixels
-    has no influence.
-
-    Source: Gortler, Grzeszczuk, Szeliski & Cohen, "The Lumigraph", SIGGRAPH 1996, pull-push.
-    """
-    known = (~missing.bool()).to(x.dtype)
-    return pull_push(x * known, known)
-
-
-def pull_push(total: Tensor, known: Tensor) -> Tensor:
-    """What sums (B, C, H, W) over so many known pixels, (B, 1, H, W), are at each place."""
-    mean = total / known.clamp_min(torch.finfo(total.dtype).tiny)
-    size = total.shape[2:]
-    if max(size) == 1:
-        return mean
-    halves = (F.avg_pool2d(one, 2, ceil_mode=True) for one in (total, known))
-    coarse = F.interpolate(pull_push(*halves), size, mode="bilinear", align_corners=False)
-    return torch.where(known > 0, mean, coarse)
 
 
 class Mask(Corruption):
