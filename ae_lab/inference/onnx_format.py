@@ -19,8 +19,9 @@ DENSE = ("MatMul", "Gemm")  # operators whose weights int8 takes
 
 class OnnxFormat:
     """`encoder.onnx`, image → code (of a stochastic code its mean), and `decoder.onnx`, code →
-    image, for batches of any size. Labels are an input where the model takes them. One file,
-    `autoencoder.onnx`, holds both where the decoder gets more than the code.
+    image, for batches of any size. Labels, and what is known of the corruption, are inputs where
+    the model takes them. One file, `autoencoder.onnx`, holds both where the decoder gets more than
+    the code.
 
     Each is compared with the model, by onnxruntime, on test images and random ones. `precision`
     float16 halves the files; int8 takes a quarter for the weights of dense layers and leaves
