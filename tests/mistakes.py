@@ -63,7 +63,7 @@ TRAIN = {
     "activation=relo": "activation=relo is not known: did you mean 'relu'?",
     "activation=torch.nn.Nope": "activation=torch.nn.Nope is not a class",
     "output=relu": "output=relu is not known: did you mean 'residual'?",
-    "output=5": "output=5 is not known: choose from: linear",
+    "output=5": "output=5 is not known: choose from: composite, linear",
     "likelihood=poisson": "likelihood=poisson is not known: choose from: bernoulli, gaussian",
     "preset=/etc/passwd": "preset=/etc/passwd is not known",
     "preset=../x": "preset=../x is not known",
