@@ -108,15 +108,14 @@ def build_graphs(loaded: LoadedRun) -> list[Graph]:
     images = torch.cat([batch.corrupted, torch.rand(batch.clean.shape, generator=rng)])
     label = {"label": torch.cat([batch.label, batch.label])}
     others = {"side": torch.cat([batch.side, batch.side])} if model.side else {}
-    if not model.decodes_code_alone:
-        if model.conditional or model.condition_encoder:
-            others |= label
-        module = AutoencoderGraph(model, classes, takes=[*others])
-        return [Graph("autoencoder", module, {"image": images, **others}, "reconstruction")]
-    if model.condition_encoder:
+    in_one = not model.decodes_code_alone
+    if model.condition_encoder or (in_one and model.conditional):
         others |= label
-    module = EncoderGraph(model, classes, takes=[*others])
-    encoder = Graph("encoder", module, {"image": images, **others}, "code")
+    inputs = {"image": images, **others}
+    if in_one:
+        module = AutoencoderGraph(model, classes, takes=[*others])
+        return [Graph("autoencoder", module, inputs, "reconstruction")]
+    encoder = Graph("encoder", EncoderGraph(model, classes, takes=[*others]), inputs, "code")
     inputs = {"code": encoder.expected(), **(label if model.conditional else {})}
     return [encoder, Graph("decoder", DecoderGraph(model, classes), inputs, "image")]
 
@@ -125,10 +124,10 @@ def reconstruct(
     graphs: list[Graph], run: Callable[[str, dict[str, Tensor]], Tensor], batch: Batch
 ) -> Tensor:
     """Images through one graph after the other; `run(name, inputs)` is the output of one."""
-    values, known = batch.corrupted, {"label": batch.label, "side": batch.side}
+    values = batch.corrupted
     for graph in graphs:
         first, *rest = graph.inputs
-        values = run(graph.name, {first: values, **{name: known[name] for name in rest}})
+        values = run(graph.name, {first: values, **{name: getattr(batch, name) for name in rest}})
     return values
 
 

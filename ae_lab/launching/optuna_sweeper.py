@@ -158,16 +158,16 @@ def distribution_of(override: Override) -> Any:
 
     value = override.value()
     is_log = "log" in getattr(value, "tags", ())
+    if isinstance(value, IntervalSweep):
+        low, high, step = value.start, value.end, None
+    elif isinstance(value, RangeSweep) and not value.shuffle:
+        low, high, step = value.start, value.stop, value.step
+    else:
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    whole_step = 1 if step is None else step
     try:
-        if isinstance(value, IntervalSweep):
-            whole = isinstance(value.start, int) and isinstance(value.end, int)
-            kind = IntDistribution if whole else FloatDistribution
-            return kind(value.start, value.end, log=is_log)
-        if isinstance(value, RangeSweep) and not value.shuffle:
-            if all(isinstance(number, int) for number in (value.start, value.stop, value.step)):
-                return IntDistribution(value.start, value.stop, step=value.step, log=is_log)
-            return FloatDistribution(value.start, value.stop, step=None if is_log else value.step,
-                                     log=is_log)  # fmt: skip
+        if all(isinstance(number, int) for number in (low, high, whole_step)):
+            return IntDistribution(low, high, log=is_log, step=whole_step)
+        return FloatDistribution(low, high, log=is_log, step=None if is_log else step)
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
-    return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -21,12 +21,9 @@ def fill_smoothly(x: Tensor, missing: Tensor) -> Tensor:
     Polyak, "Some methods of speeding up the convergence of iteration methods", 1964, the steps.
     """
     known = (~missing.bool()).to(x.dtype)
-    filled, height = pull_push(x * known, known), x.shape[2]
-    rows = max(BAND // x.shape[3], 1)
-    if rows >= height:
-        return smooth(filled, known)
+    filled, rows = pull_push(x * known, known), max(BAND // x.shape[3], 1)
     bands = []
-    for top in range(0, height, rows):  # each with as many rows around it as have an influence
+    for top in range(0, x.shape[2], rows):  # each with as many rows around it as have an influence
         above = max(0, top - 2 * NUM_STEPS)
         around = slice(above, top + rows + 2 * NUM_STEPS)
         band = smooth(filled[:, :, around], known[:, :, around])
