@@ -158,6 +158,25 @@ def test_a_conditional_model_takes_labels_by_number_and_by_name(conditional, ima
         conditional.generate(3, label=77)
 
 
+def test_a_model_that_is_told_paints_in_what_a_mask_marks(run, model, images):
+    parts = ["model=mlp", "output=composite", "model.side=true", "noise=mask"]
+    told = ae_lab.load(run(*parts, "hidden=[16]", "latent=2", "data.limit=64").path, batch_size=4)
+    mask = np.zeros((28, 28), dtype=bool)
+    mask[8:20, 6:18] = True
+    painted = told.reconstruct(images, side=mask)
+    missing = torch.from_numpy(mask).expand_as(images)
+    assert torch.equal(painted[~missing], images[~missing])
+    hidden = images.where(~missing, 1 - images)
+    assert not torch.equal(painted[missing], images[missing])
+    assert torch.equal(painted, told.reconstruct(hidden, side=Image.fromarray(mask)))
+    assert torch.equal(painted, told.reconstruct(images, side=np.stack([mask[None]] * 10) * 1.0))
+    for side, part in ((None, "give side="), ([mask] * 3, "3 sides for 10 images")):
+        with pytest.raises(UserError, match=part):
+            told.reconstruct(images, side=side)
+    with pytest.raises(UserError, match="told nothing of corruptions: leave out side"):
+        model.reconstruct(images, side=0.1)
+
+
 PIXELS = (np.arange(28 * 28).reshape(28, 28) % 256).astype(np.uint8)
 
 

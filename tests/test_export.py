@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,14 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from PIL import Image
 
 import ae_lab
 from ae_lab.core.errors import UserError
 from ae_lab.core.intervals import mean_interval
 from ae_lab.inference.exported_folder import ExportedFolder
 from ae_lab.inference.safetensors_format import save_weights
-from tests.building import FAMILIES, TINY, build, compose, small_family
+from tests.building import FAMILIES, TINY, TINY_UNET, build, compose, small_family
 from tests.conftest import REPOSITORY
 
 BODIES = ["cnn", "cnn_skip", "cnn_unpool", "unet"]
@@ -134,6 +136,32 @@ def test_the_card_has_the_runs_own_numbers_and_names_no_folder_of_this_machine(
         "samples.png",
     }
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "vae", **TINY},
+        {"model": "cvae", "condition_encoder": True, **TINY},
+        {**TINY_UNET, "model.side": True, "noise": "mask"},
+    ],
+    ids=["vae", "cvae", "unet"],
+)
+def test_what_the_card_tells_to_run_runs(settings, outputs, command, tmp_path, monkeypatch):
+    trained = ae_lab.train(**settings, **{"paths.outputs": outputs})
+    command("export", f"run={trained.path}", f"output={tmp_path / 'folder'}")
+    [code] = re.findall(
+        "```python\n(.*?)```", (tmp_path / "folder" / "README.md").read_text(), re.S
+    )
+    images = torch.rand(3, *trained.image_shape)
+    Image.new("RGB", (70, 50), "teal").save(tmp_path / "photo.jpg")
+    Image.new("L", (70, 50), "white").save(tmp_path / "mask.png")
+    monkeypatch.chdir(tmp_path)
+    names = {"images": images, "labels": [1, 2, 3], "masks": torch.ones_like(images[:, :1])}
+    exec(code, names)
+    assert names["images"].shape == images.shape
+    assert names.get("photo", Image.new("L", (70, 50))).size == (70, 50)
+    assert ("photo" in names) == (settings["model"] == "unet")
 
 
 def test_the_card_has_an_interval_where_there_are_seeds(model, outputs, command, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ae_lab.core.errors import UserError, check_choice
+from ae_lab.core.errors import UserError, check_choice, check_float
 from ae_lab.data.preparation.decode import Undecodable, convert
 from ae_lab.inference.photo_files import Photo, photo_from_image, read_photo
 
@@ -95,6 +95,24 @@ def to_labels(
     if len(chosen) != n:
         raise UserError(f"there are {len(chosen)} labels for {n} images: give one for each")
     return torch.nn.functional.one_hot(torch.tensor(chosen), classes).float()
+
+
+def to_side(side: Any, n: int, size: Sequence[int]) -> Tensor | None:
+    """What a model is told of n images: a level as (n, 1, 1, 1), or masks (n, 1, H, W), which are 1
+    where something is missing. Masks are of any kind that `to_images` takes, one for all images or
+    one for each.
+
+    Raises:
+        UserError: it is neither, or there are not as many masks as images.
+    """
+    if side is None:
+        return None
+    if isinstance(side, int | float):
+        return torch.full((n, 1, 1, 1), check_float("side", side))
+    masks = to_images(side, (1, *size)).round()
+    if len(masks) not in (1, n):
+        raise UserError(f"there are {len(masks)} sides for {n} images: give one for each")
+    return masks.expand(n, -1, -1, -1)
 
 
 def _open(path: Path) -> Image.Image:

@@ -16,14 +16,16 @@ from torch import Tensor
 from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.randomness import generator, reseed
 from ae_lab.data import Batch, Corruption
-from ae_lab.inference.inputs import to_images, to_labels, to_photo
+from ae_lab.data.corruptions.corruption import is_map
+from ae_lab.data.corruptions.filling import fill_smoothly
+from ae_lab.inference.inputs import to_images, to_labels, to_photo, to_side
 from ae_lab.inference.likelihood import bound_log_likelihood, check_has_likelihood
 from ae_lab.inference.loaded_run import LoadedRun, NotApplicable
 from ae_lab.inference.photo_files import photo_to_image
 from ae_lab.inference.restorer import Restorer
 from ae_lab.inference.samplers import Sampler, sampler_by_name
 from ae_lab.models import Autoencoder
-from ae_lab.models.conditioning import label_settings
+from ae_lab.models.conditioning import check_told, label_settings
 
 
 class Model:
@@ -131,18 +133,24 @@ class Model:
         return torch.cat(decoded)
 
     @torch.no_grad()
-    def reconstruct(self, images: Any, labels: Any = None) -> Tensor:
+    def reconstruct(self, images: Any, labels: Any = None, side: Any = None) -> Tensor:
         """What the model makes of images, (B, C, H, W); of corrupted ones it is the clean image.
+
+        `side` is what a run with `model.side=true` is told: a level, or masks, one for all images
+        or one for each, white where something is missing; what lies there has no influence.
 
         >>> model.reconstruct(images).shape
         torch.Size([10, 1, 28, 28])
 
         Raises:
-            UserError: images or labels of another kind than the model takes.
+            UserError: images, labels or a side of another kind than the model takes.
         """
         takes_label = self.network.conditional or self.network.condition_encoder
         pixels, values = self._inputs(images, labels, takes_label)
-        parts = self._batches(pixels, values, "reconstruct", 0)
+        check_told(self.network, str(self.path), side)
+        told = to_side(side, len(pixels), self.image_shape[1:])
+        given = fill_smoothly(pixels, told) if is_map(told) else pixels
+        parts = self._batches(given, values, "reconstruct", 0, told)
         return torch.cat([self.network(part, draw=False).reconstruction.cpu() for part in parts])
 
     @torch.no_grad()
@@ -237,7 +245,9 @@ class Model:
         first = labels[0] if isinstance(labels, list | tuple) and labels else labels
         return self.class_names if isinstance(first, str) else None
 
-    def _batches(self, values: Tensor, labels: Tensor, purpose: str, seed: int) -> Iterator[Batch]:
+    def _batches(
+        self, values: Tensor, labels: Tensor, purpose: str, seed: int, side: Tensor | None = None
+    ) -> Iterator[Batch]:
         """Parts of a batch on the device. What a part draws depends on the seed and its place, and
         leaves no trace in the generators of the caller."""
         device = self.network.device
@@ -248,6 +258,7 @@ class Model:
                 index = torch.arange(len(values))[part]
                 reseed(device, seed, purpose, start)
                 on_device = [one[part].to(device) for one in (values, labels)]
-                yield Batch(on_device[0], *on_device, index)
+                told = side if side is None else side[part].to(device)
+                yield Batch(on_device[0], *on_device, index, told)
         finally:
             torch.random.set_rng_state(kept)

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ae_lab import __version__
 from ae_lab.core.intervals import mean_interval
 from ae_lab.inference.loaded_run import LoadedRun
+from ae_lab.models.conditioning import label_settings
 from ae_lab.tracking import run_files
 from ae_lab.tracking.identity import is_within
 from ae_lab.tracking.quantities import quantity
@@ -47,6 +48,10 @@ def describe_model(
         shape="×".join(map(str, loaded.data.shape)),
         code="×".join(map(str, model.bottleneck.shape)),
         conditional=model.conditional,
+        takes_label=model.conditional or model.condition_encoder,
+        decodes_code_alone=model.decodes_code_alone,
+        any_size=model.stride is not None and not label_settings(model),
+        side=model.side,
         class_names=loaded.data.images.class_names,
         data=run.record["data"],
         rows=[describe_metric(name, run, seeds) for name in run.metrics if "test/" in name],

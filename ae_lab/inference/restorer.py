@@ -15,7 +15,7 @@ from ae_lab.data.corruptions.filling import fill_smoothly
 from ae_lab.inference.photo_files import Photo
 from ae_lab.inference.tiling import Box, TiledModel, crop_side, restore_tiles
 from ae_lab.models import Autoencoder
-from ae_lab.models.conditioning import label_settings
+from ae_lab.models.conditioning import check_told, label_settings
 from ae_lab.training.metrics import image_metrics
 
 Advance = Callable[[float], None]
@@ -56,13 +56,8 @@ class Restorer:
         self.seed = check_int("seed", seed, minimum=0)
         if takes := label_settings(model):
             raise UserError(f"{name} takes labels ({takes[0]}), which photographs do not have")
-        if noise is None and model.side and side is None:
-            raise UserError(
-                f"{name} is told what is known of a corruption: give side=0.1, a level, or "
-                "side=mask.png, white where something is missing; or corrupt=true"
-            )
-        if side is not None and not model.side:
-            raise UserError(f"{name} is told nothing of corruptions: leave out side")
+        if noise is None or side is not None:
+            check_told(model, name, side)
 
     def restore(self, photo: Photo, advance: Advance = lambda share: None) -> Restored:
         """A photo restored. The noise that is added depends on the seed and the photo's name.

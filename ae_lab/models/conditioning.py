@@ -1,5 +1,7 @@
 """Where labels and what is known of a corruption enter a model, and data that have none."""
 
+from typing import Any
+
 from ae_lab.core.errors import UserError
 from ae_lab.data.corruptions import Corruption
 from ae_lab.data.images import ImageSet
@@ -43,3 +45,18 @@ def check_side(model: Autoencoder, noise: Corruption) -> None:
             f"model.side=true tells the network what is known of the corruption, and "
             f"{type(noise).__name__} tells nothing: choose another, as noise=mask, or leave it out"
         )
+
+
+def check_told(model: Autoencoder, name: str, side: Any) -> None:
+    """Check that who uses a model, which errors call `name`, tells it of a corruption if it asks.
+
+    Raises:
+        UserError: nothing is told, or more than the model takes.
+    """
+    if model.side and side is None:
+        raise UserError(
+            f"{name} is told what is known of a corruption: give side=0.1, a level, or a mask, "
+            "white where something is missing, as side=mask.png"
+        )
+    if side is not None and not model.side:
+        raise UserError(f"{name} is told nothing of corruptions: leave out side")
