@@ -350,6 +350,7 @@ GENERATE = {
 RESTORE = {
     "": "which run? Give run=outputs/runs/...",
     "run=nowhere": "nowhere is not a run folder",
+    "run=nowhere input=a.png output=b.png self_ensemble=8": "self_ensemble must be true or false",
     "run=nowhere input=a.png output=b.png tile=abc": "tile must be an integer, got 'abc'",
     "run=nowhere input=5": "nowhere is not a run folder",
     "run=nowhere corrupt=maybe": "corrupt must be true or false, got 'maybe'",

@@ -42,7 +42,7 @@ def test_every_method_removes_noise_and_keeps_the_shape(name, channels):
 def test_denoisers_get_the_runs_images_and_are_compared_with_it(run, command):
     done = run("noise=salt_pepper", "data.limit=16")
     words = ["evaluator=denoisers", "evaluator.denoisers.methods=[median,switching_median]"]
-    words += ["evaluator.denoisers.num_tuning_images=4"]
+    words += ["evaluator.denoisers.num_tuning_images=4", "evaluator.denoisers.self_ensemble=true"]
     result = command("evaluate", f"run={done.path}", *words)
     assert result.returncode == 0, result.stderr
     assert "run's gain dB" in result.stdout
@@ -54,8 +54,11 @@ def test_denoisers_get_the_runs_images_and_are_compared_with_it(run, command):
     assert columns[f"{done.name}/psnr"] == pytest.approx(done.metrics["test/psnr"], rel=1e-4)
     [median] = [name for name in columns if name.startswith("median") and name.endswith("mse")]
     assert columns[median] < columns["corrupted/mse"]
-    gain = columns[f"{done.name}/psnr"] - columns["corrupted/psnr"]
-    assert columns["corrupted/run_gain"] == pytest.approx(gain, abs=1e-4)
+    eight = columns[f"{done.name}, self-ensemble/psnr"]
+    assert eight != pytest.approx(columns[f"{done.name}/psnr"], abs=1e-3)
+    for name in ("corrupted", done.name):
+        gain = eight - columns[f"{name}/psnr"]
+        assert columns[f"{name}/run_gain"] == pytest.approx(gain, abs=1e-4)
 
 
 def test_a_run_is_evaluated_on_all_of_a_split_or_on_its_first_images(run):

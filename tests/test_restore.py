@@ -66,10 +66,11 @@ def random_unet(*overrides: str, body: str = "unet"):
     ],
 )
 @pytest.mark.parametrize("size", [(181, 203), (96, 300)])
-def test_tiles_give_what_the_whole_image_gives(body, overrides, size):
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_tiles_give_what_the_whole_image_gives(body, overrides, size, self_ensemble):
     model = random_unet(*overrides, body=body)
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    whole, tiled = TiledModel(model, 10_000), TiledModel(model, 112)
+    whole, tiled = (TiledModel(model, side, self_ensemble) for side in (10_000, 112))
     assert len(whole.plan(*size)) == 1
     assert len(tiled.plan(*size)) > 1
     expected = restore_tensor(whole, image)
@@ -83,6 +84,21 @@ def test_a_side_is_cut_into_tiles_as_the_image_is():
     expected = restore_tensor(TiledModel(model, 1000), image, mask)
     torch.testing.assert_close(restore_tensor(TiledModel(model, 144), image, mask), expected)
     assert not torch.allclose(restore_tensor(TiledModel(model, 1000), image), expected)
+
+
+def test_a_self_ensemble_is_the_mean_over_the_image_turned_and_mirrored():
+    model = random_unet("model.side=true", "model.encoder.width=4", "noise=mask")
+    image, mask = torch.rand(1, 3, 48, 72), (torch.rand(1, 1, 48, 72) < 0.3).float()
+    one, eight = TiledModel(model), TiledModel(model, self_ensemble=True)
+    passes = []
+    for mirror in (lambda x: x, lambda x: x.flip(2)):
+        for quarters in range(4):
+            turned, told = (mirror(x[0]).rot90(quarters, (1, 2)) for x in (image, mask))
+            restored = one.reconstruct(turned[None], told[None])[0].rot90(-quarters, (1, 2))
+            passes.append(mirror(restored))
+    assert not torch.allclose(passes[0], passes[1], atol=1e-3)
+    mean = torch.stack(passes).mean(0, keepdim=True)
+    torch.testing.assert_close(eight.reconstruct(image, mask), mean)
 
 
 def test_what_a_network_sees_is_measured():

@@ -78,6 +78,7 @@ class RestoreOptions:
     corrupt: bool
     side: float | str | None
     tile: int
+    self_ensemble: bool
     seed: int
 
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -26,6 +28,7 @@ DEFAULT_METHODS = (
     "bm3d",
 )
 MISSING = 0.5  # a map above which a pixel is missing; below are levels of noise
+Scores = dict[str, Tensor]  # of each image, (N,), by the metric's name
 GAINS = {"run_gain": "psnr", "run_gain_missing": "psnr_missing"}
 
 
@@ -37,7 +40,8 @@ class DenoiserEvaluator:
     that of `strengths`, which is by name of the method. Images of different sizes have no
     validation images: a method is tuned on the first of those tested, in its favour. `run_gain` is
     the PSNR of the run minus that of the row, paired by image, and `run_gain_missing` the same of
-    what was missing, of the images that miss something.
+    what was missing, of the images that miss something. With `self_ensemble` the run's last row is
+    the mean of eight passes, its gains too, and a row before it is one pass.
 
     Raises:
         UserError: an unknown method, a package that is missing, or a number that is not >= 1.
@@ -50,6 +54,7 @@ class DenoiserEvaluator:
         n: int | None = None,
         split: str = "test",
         strengths: dict[str, float | int] | None = None,
+        self_ensemble: bool = False,
     ):
         self.methods, self.strengths = find_methods(methods), dict(strengths or {})
         for name in self.strengths:
@@ -58,27 +63,17 @@ class DenoiserEvaluator:
             "evaluator.denoisers.num_tuning_images", num_tuning_images
         )
         self.n = n if n is None else check_int("evaluator.denoisers.n", n)
-        self.split = split
+        self.split, self.self_ensemble = split, self_ensemble
 
     def evaluate(self, loaded: LoadedRun) -> Evaluation:
-        scores, batches = {}, loaded.data.eval_batches(self.split, self.n)
-        for name, method in self.methods.items():
-            strength = self.strengths.get(name) or self.tune(loaded, name, method)
-            label = name if strength is None else f"{name} ({strength})"
-            scores[label] = score_batches(
-                batches,
-                lambda batch, label=label, method=method, s=strength: denoise_batch(
-                    label, method, batch, s
-                ),
-            )
-        scores = dict(sorted(scores.items(), key=lambda item: float(item[1]["psnr"].mean())))
+        batches = loaded.data.eval_batches(self.split, self.n)
         corrupted = score_batches(batches, lambda batch: (batch.corrupted, 0.0))
-        own = score_batches(batches, lambda batch: reconstruct(loaded, batch))
         corrupted.pop("seconds_per_image")
-        scores = {"corrupted": corrupted} | scores
-        for values in scores.values():
+        methods, passes = self.score_methods(loaded, batches), self.score_run(loaded, batches)
+        scores = {"corrupted": corrupted, **methods, **passes}
+        *others, own = scores.values()
+        for values in others:
             values |= {gain: own[key] - values[key] for gain, key in GAINS.items() if key in own}
-        scores[loaded.run.name] = own
         columns = {f"{name}/{key}": v for name in scores for key, v in scores[name].items()}
         count = len(own["psnr"])
         title = f"{loaded.run.name} and classical denoisers: {count} images of the "
@@ -88,6 +83,25 @@ class DenoiserEvaluator:
             note="run's gain: PSNR of the run minus that of the row, paired by image",
             per_image=columns,
         )
+
+    def score_methods(self, loaded: LoadedRun, batches: Iterable[Batch]) -> dict[str, Scores]:
+        """The scores of each method at its strength, the lowest PSNR first."""
+        scores = {}
+        for name, method in self.methods.items():
+            strength = self.strengths.get(name) or self.tune(loaded, name, method)
+            label = name if strength is None else f"{name} ({strength})"
+            restore = partial(denoise_batch, label, method, strength=strength)
+            scores[label] = score_batches(batches, restore)
+        return dict(sorted(scores.items(), key=lambda item: float(item[1]["psnr"].mean())))
+
+    def score_run(self, loaded: LoadedRun, batches: Iterable[Batch]) -> dict[str, Scores]:
+        """The scores of the run by one pass and, if asked for, by eight."""
+        scores = {loaded.run.name: score_batches(batches, partial(reconstruct, loaded))}
+        if self.self_ensemble:
+            ensemble = replace(loaded, self_ensemble=True)
+            label = f"{loaded.run.name}, self-ensemble"
+            scores[label] = score_batches(batches, partial(reconstruct, ensemble))
+        return scores
 
     def tune(self, loaded: LoadedRun, name: str, method: Method) -> object:
         """The strength that is best on validation images."""
@@ -171,7 +185,7 @@ def reconstruct(loaded: LoadedRun, batch: Batch) -> tuple[Tensor, float]:
 
 def score_batches(
     batches: Iterable[Batch], restore: Callable[[Batch], tuple[Tensor, float]]
-) -> dict[str, Tensor]:
+) -> Scores:
     """The metrics of each image, (N,), and the seconds that it took."""
     parts = []
     for batch in batches:

@@ -16,6 +16,7 @@ from ae_lab.data.loaders import EvalLoader
 from ae_lab.data.module import load_data
 from ae_lab.inference.autoregressive import Autoregressive
 from ae_lab.inference.samplers import Normal, Prior, Sampler
+from ae_lab.inference.self_ensemble import reconstruct_images
 from ae_lab.inference.tiling import TiledModel, restore_tensor
 from ae_lab.models.autoencoder import Autoencoder
 from ae_lab.models.conditioning import check_labels, label_settings
@@ -31,18 +32,20 @@ class NotApplicable(UserError):
 class LoadedRun:
     """A run's best model, in evaluation mode on the CPU, and its data module.
 
-    `config` is the run's configuration with the data and the noise it was loaded with.
+    `config` is the run's configuration with the data and the noise it was loaded with. With
+    `self_ensemble` it reconstructs images turned and mirrored: see `reconstruct_images`.
     """
 
     run: Run
     model: Autoencoder
     data: ImageData
     config: DictConfig
+    self_ensemble: bool = False
 
     @cached_property
     def tiled(self) -> TiledModel:
         """The model for images of any size; it measures its receptive field once."""
-        return TiledModel(self.model)
+        return TiledModel(self.model, self_ensemble=self.self_ensemble)
 
     @property
     def num_classes(self) -> int:
@@ -64,7 +67,7 @@ class LoadedRun:
             return torch.cat([restore_tensor(self.tiled, *pair) for pair in pairs])
         starts = range(0, len(batch.index), chunk)
         parts = (batch.part(slice(start, start + chunk)) for start in starts)
-        return torch.cat([self.model(part).reconstruction for part in parts])
+        return torch.cat([reconstruct_images(self.model, p, self.self_ensemble) for p in parts])
 
     @torch.no_grad()
     def predict(self, n: int) -> AutoencoderOutput:

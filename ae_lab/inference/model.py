@@ -189,12 +189,18 @@ class Model:
         return self.decode(codes.cpu(), labels)
 
     def restore(
-        self, photo: Any, side: Any = None, noise: Corruption | None = None, tile: int = 768
+        self,
+        photo: Any,
+        side: Any = None,
+        noise: Corruption | None = None,
+        tile: int = 768,
+        self_ensemble: bool = False,
     ) -> Image.Image:
         """A photograph of any size, restored as a PIL image, by a model of `body=unet` or
         `cnn_skip`; others take images of their own size alone. It is given as a PIL image, an array
         (H, W) or (H, W, 3) of uint8, or a path. `side` is what a run with `model.side=true` is
         told: a level, or such an image, white where something is missing. A `noise` is added first.
+        Memory depends on the `tile`; a `self_ensemble` is better, and takes eight times as long.
 
         >>> photographs.restore(Image.new("RGB", (75, 50), "teal")).size
         (75, 50)
@@ -208,6 +214,7 @@ class Model:
             noise,
             side if side is None or isinstance(side, int | float) else to_photo(side),
             tile,
+            self_ensemble=self_ensemble,
         )
         return photo_to_image(restorer.restore(to_photo(photo)).photo)
 

@@ -72,7 +72,9 @@ def build_restorer(run: Run, config: DictConfig) -> Restorer:
         noise = instantiate(config.noise or run.config.noise)
     if isinstance(side, str):
         side = read_photo(configuration.path_from_start(side))
-    return Restorer(model, str(run.path), noise, side, config.tile, config.seed)
+    return Restorer(
+        model, str(run.path), noise, side, config.tile, config.seed, config.self_ensemble
+    )
 
 
 def restore_file(restorer: Restorer, source: Path, target: Path, advance: Advance) -> str:

@@ -36,7 +36,7 @@ class Restorer:
 
     With a `noise` photographs are corrupted first, and the result compared with them. `side` is
     what the model is told of a corruption: a level, or a photo that is white where something is
-    missing.
+    missing. `tile` and `self_ensemble` are those of `TiledModel`.
 
     Raises:
         UserError: the model takes labels, or is told of a corruption and nobody says what.
@@ -50,9 +50,10 @@ class Restorer:
         side: float | Photo | None = None,
         tile: int = 768,
         seed: int = 0,
+        self_ensemble: bool = False,
     ):
         self.model, self.noise, self.side = model, noise, side
-        self.tiled = TiledModel(model, tile)
+        self.tiled = TiledModel(model, tile, self_ensemble)
         self.seed = check_int("seed", seed, minimum=0)
         if takes := label_settings(model):
             raise UserError(f"{name} takes labels ({takes[0]}), which photographs do not have")

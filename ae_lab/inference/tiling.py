@@ -15,6 +15,7 @@ from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data import Batch
 from ae_lab.data.corruptions.corruption import is_map
+from ae_lab.inference.self_ensemble import reconstruct_images
 from ae_lab.models.autoencoder import Autoencoder
 
 PROBE = 64  # pixels a side of the first image on which a receptive field is measured
@@ -24,14 +25,16 @@ Box = tuple[slice, slice]  # rows and columns
 
 
 class TiledModel:
-    """A model, with tiles of at most `tile` pixels a side, overlaps included.
+    """A model, with tiles of at most `tile` pixels a side, overlaps included; `self_ensemble` as in
+    `reconstruct_images`.
 
     Raises:
         UserError: a tile is not an integer >= 1.
     """
 
-    def __init__(self, model: Autoencoder, tile: int = 768):
+    def __init__(self, model: Autoencoder, tile: int = 768, self_ensemble: bool = False):
         self.model, self.tile = model, check_int("tile", tile)
+        self.self_ensemble = self_ensemble
 
     @torch.inference_mode()
     def reconstruct(self, image: Tensor, side: Tensor | None = None) -> Tensor:
@@ -40,7 +43,7 @@ class TiledModel:
         label = image.new_zeros(len(image), self.model.classes)
         side = None if side is None else side.to(image.device)
         batch = Batch(image, image, label, torch.arange(len(image)), side)
-        return self.model(batch, draw=False).reconstruction.to(on)
+        return reconstruct_images(self.model, batch, self.self_ensemble).to(on)
 
     @property
     def stride(self) -> int | None:
