@@ -4,11 +4,12 @@ photographs, export it.
 `loaded_run` is a run as a model again; `samplers`, `flow` and `autoregressive` are where
 random codes come from; `latent_figures` are what the command `generate` draws, `generation` writes
 them; `restoration` is the command `restore`, `restorer` takes a photograph through a model,
-`tiling` an image of any size; `photo_files` reads and writes a person's files. `api` is
-`ae_lab.load` and `ae_lab.train`, `model` what they return, `inputs` what people give to it,
-`likelihood` a bound on log p(x). `export` is the command of that name, and what ends in `_format`
-writes a format: `exported_folder` is the layout of the first, `model_card` its card; `graphs` are
-what the others hold, `explorer.html` is a page; `hub` is where folders are shared.
+`tiling` an image of any size, `self_ensemble` one turned and mirrored; `photo_files` reads and
+writes a person's files. `api` is `ae_lab.load` and `ae_lab.train`, `model` what they return,
+`inputs` what people give to it, `likelihood` a bound on log p(x). `export` is the command of that
+name, and what ends in `_format` writes a format: `exported_folder` is the layout of the first,
+`model_card` its card; `graphs` are what the others hold, `explorer.html` is a page; `hub` is where
+folders are shared.
 """
 
 from ae_lab.inference.autoregressive import Autoregressive
