@@ -344,7 +344,7 @@ def test_what_a_run_is_told_comes_from_a_person(run, command, tmp_path):
         results.append(np.asarray(Image.open(tmp_path / f"of-{name}")))
     assert np.array_equal(*results)
     done = command("restore", f"run={told}", "input=a.png", "output=out.png")
-    assert "give side=0.1, a level, or side=mask.png" in done.stderr
+    assert "give side=0.1, a level, or a mask, white where" in done.stderr
     save(tmp_path / "mask.png", mask[:30])
     done = command("restore", f"run={told}", "input=a.png", "output=out.png", "side=mask.png")
     assert "side=mask.png is 60×30, the photograph 60×40" in done.stderr
