@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ae_lab.core.errors import UserError, check_float, check_int
+from ae_lab.core.errors import UserError, check_int
 from ae_lab.core.randomness import generator
 from ae_lab.data import Corruption
 from ae_lab.data.corruptions.corruption import is_map
 from ae_lab.data.corruptions.filling import fill_smoothly
+from ae_lab.inference.inputs import to_side
 from ae_lab.inference.photo_files import Photo
 from ae_lab.inference.tiling import Box, TiledModel, crop_side, restore_tiles
 from ae_lab.models import Autoencoder
@@ -109,10 +110,8 @@ class Restorer:
         Raises:
             UserError: it is no level, and no image of the photograph's size.
         """
-        if self.side is None:
-            return None
         if not isinstance(self.side, Photo):
-            return torch.full((1, 1, 1, 1), check_float("side", self.side))
+            return to_side(self.side, 1, size)
         height, width = self.side.pixels.shape[:2]
         if (height, width) != size:
             raise UserError(

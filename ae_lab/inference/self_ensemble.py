@@ -35,12 +35,14 @@ def reconstruct_images(model: Autoencoder, batch: Batch, self_ensemble: bool = F
             "out"
         )
     # Padded first, so that the network's places are the same for a tile as for the whole image.
-    image = pad_to(batch.corrupted, model.stride or 1)
-    side = pad_to(batch.side, model.stride or 1) if is_map(batch.side) else batch.side
+    stride = model.stride or 1
+    image, side = pad_to(batch.corrupted, stride), batch.side
+    if is_map(side):
+        side = pad_to(side, stride)
     total = torch.zeros_like(image)
     for symmetry in SYMMETRIES:
         turned = transform(image, *symmetry)
-        told = transform(side, *symmetry) if is_map(side) else side
+        told = side if side is None else transform(side, *symmetry)
         one = batch._replace(clean=turned, corrupted=turned, side=told)
         total += restore_place(model(one, draw=False).reconstruction, *symmetry)
     return (total / len(SYMMETRIES))[..., :height, :width]
