@@ -1,7 +1,7 @@
 """A sweep of `hydra/launcher=local` in a hostile world: `make test-chaos`.
 
-Twelve small runs are trained undisturbed, and again while, at seeded moments, jobs and the launcher
-get SIGKILL, the disk (a small tmpfs) is full for seconds, and locks and unfinished files of dead
+Twelve small runs are trained undisturbed, and again while, at seeded moments, jobs, what forks them
+and the launcher get SIGKILL, the disk (a small tmpfs) is full for seconds, and locks and unfinished files of dead
 processes lie about. The same command is repeated until all is done. Then
 
 - every tensor of every checkpoint is to the bit that of the undisturbed sweep;
@@ -40,7 +40,10 @@ COMMAND = [
 ]
 NUM_RUNS = 12
 DISK = 48  # MB
-EVENTS = ("kill a job", "kill a job", "kill the launcher", "fill the disk", "leave a lock")
+EVENTS = (
+    *("kill a job", "kill a job", "kill what forks jobs", "kill the launcher"),
+    *("fill the disk", "leave a lock"),
+)
 
 
 def start(outputs: Path, log: Path) -> subprocess.Popen:
@@ -50,15 +53,19 @@ def start(outputs: Path, log: Path) -> subprocess.Popen:
         )
 
 
-def jobs_of(launcher: int | None) -> list[int]:
-    """The processes that train, those of a launcher or all of this test's."""
+def children_of(parent: int) -> list[int]:
+    """The processes that a process has started, or forked."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == launcher and b"ae_lab.train" in (entry / "cmdline").read_bytes():
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
                 found.append(int(entry.name))
     return found
+
+
+def jobs_of(launcher: int) -> list[int]:
+    """The processes that train."""
+    return [job for server in children_of(launcher) for job in children_of(server)]
 
 
 class Watcher(threading.Thread):
@@ -126,10 +133,11 @@ def leave_a_lock(outputs: Path, rng: random.Random) -> None:
 
 
 def disturb(event: str, launcher: subprocess.Popen, disk: Path, rng: random.Random) -> None:
-    if event == "kill a job":
-        if jobs := jobs_of(launcher.pid):
+    if event in ("kill a job", "kill what forks jobs"):
+        find = jobs_of if event == "kill a job" else children_of
+        if victims := find(launcher.pid):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(rng.choice(jobs), signal.SIGKILL)
+                os.kill(rng.choice(victims), signal.SIGKILL)
     elif event == "kill the launcher":
         launcher.kill()
         launcher.wait()

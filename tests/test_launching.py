@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from ae_lab.core import command, configuration
 from ae_lab.core.errors import UserError
 from ae_lab.launching import process, resources
+from ae_lab.launching.fork_server import ForkServer
 from ae_lab.launching.local import LocalSweep
 from ae_lab.launching.plugins import register_plugins
 from ae_lab.launching.process import JobProcess
@@ -30,25 +31,7 @@ from ae_lab.tracking.sweeps import find_sweeps
 from tests.conftest import SMALL
 from tests.test_train import TINY
 
-# A job that says who it is, and does as it is told.
-SCRIPT = """
-import json, os, signal, sys, time
-def end(*_):
-    open(f"{sys.argv[1]}.interrupted", "w").close()
-    sys.exit(1)
-signal.signal(signal.SIGINT, end)
-run = {"overrides": [], "choices": {}, "run": sys.argv[1]}
-open(os.environ["AE_LAB_OUTCOME"], "w").write(json.dumps(run))
-names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "AE_LAB_OUTCOME")
-open(f"{sys.argv[1]}.json", "w").write(json.dumps({n: os.environ.get(n) for n in names}))
-"""
-DONE = """
-os.makedirs(sys.argv[1])
-open(f"{sys.argv[1]}/status.json", "w").write('{"state": "done"}')
-"""
-KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
-FAILED = "print('the disk is on fire'); sys.exit(3)"
-LONG = "time.sleep(60)"
+DONE, KILLED, FAILED, LONG = "be_done", "be_killed", "fail", "take_long"  # of a scripted job
 
 
 class ScriptedJob(JobProcess):
@@ -56,16 +39,18 @@ class ScriptedJob(JobProcess):
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-S", "-c", SCRIPT + self.script, str(self.target)]
+        return [sys.executable, "-m", "tests.scripted_job", str(self.target), self.script]
 
     @property
     def target(self) -> Path:
         return self.folder.parent / "runs" / str(self.number)
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    """A sweep whose jobs are scripts: `sweep(DONE, KILLED, n_parallel=2)`."""
+@pytest.fixture(params=[True, False], ids=["forked", "started"])
+def sweep(request, tmp_path, monkeypatch):
+    """A sweep whose jobs are scripts: `sweep(DONE, KILLED, n_parallel=2)`, in processes of either
+    kind."""
+    monkeypatch.setattr(process, "may_fork", lambda share: request.param)
 
     def _sweep(*scripts: str, words=(), **options) -> LocalSweep:
         folder = tmp_path / "sweep"
@@ -80,9 +65,14 @@ def sweep(tmp_path):
             job.script = script
             jobs.append(job)
         machine = Resources.of_machine(**{"n_parallel": 2, "gpus": [], **options})
-        return LocalSweep(jobs, machine, lambda job: config)
+        return LocalSweep(jobs, machine, ForkServer(), lambda job: config)
 
     return _sweep
+
+
+def wait_for_start(job: ScriptedJob) -> None:
+    while not Path(f"{job.target}.json").exists():
+        time.sleep(0.01)
 
 
 def variables(sweep: LocalSweep) -> list[dict[str, str]]:
@@ -184,8 +174,8 @@ def test_one_ctrl_c_interrupts_the_jobs_and_ends_the_sweep(sweep, capsys):
     jobs = sweep(LONG, LONG, DONE)
 
     def press() -> None:
-        while not all(Path(f"{job.target}.json").exists() for job in jobs.jobs[:2]):
-            time.sleep(0.01)
+        for job in jobs.jobs[:2]:
+            wait_for_start(job)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press).start()
@@ -220,6 +210,49 @@ def test_a_run_that_another_process_trains_is_left_to_it(sweep, tmp_path, capsys
     thread.join()
     assert [job.state for job in jobs.jobs] == [process.DONE] * 2
     assert f"another process trains {other.target}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sweep", [True], indirect=True)
+def test_jobs_outlive_what_forked_them(sweep, monkeypatch):
+    """Those that wait are forked by another server, each with the environment of its start."""
+    monkeypatch.setattr(Run, "faults", [])  # nothing but a status is written
+    monkeypatch.setenv("AE_LAB_TEST", "before")
+    jobs = sweep("be_done_when_told", KILLED, DONE, n_parallel=2)
+    first, killed, last = jobs.jobs
+
+    def kill_server() -> None:
+        wait_for_start(first)
+        wait_for_start(killed)
+        os.environ["AE_LAB_TEST"] = "after"
+        jobs.server.process.kill()
+        while last.state != process.DONE:
+            time.sleep(0.01)
+        Path(f"{first.target}.told").touch()
+
+    thread = threading.Thread(target=kill_server)
+    thread.start()
+    jobs.run()
+    thread.join()
+    assert [job.state for job in jobs.jobs] == [process.DONE, process.FAILED, process.DONE]
+    assert "killed by SIGKILL" in killed.why
+    before, _, after = variables(jobs)
+    assert (before["AE_LAB_TEST"], after["AE_LAB_TEST"]) == ("before", "after")
+    assert before["session"] == before["pid"] != after["session"]
+
+
+def test_a_forked_job_trains_what_a_single_run_does(command, tmp_path):
+    words = [*TINY, "dropout=0.1", "noise=gaussian", "trainer.precision=32-true"]
+    alone = command("train", "seed=1", *words, "paths.outputs=alone")
+    assert alone.returncode == 0, alone.stderr
+    local = ["hydra/launcher=local", f"hydra.launcher.threads={torch.get_num_threads()}"]
+    swept = command("train", "-m", "seed=1,2", *words, *local, "hydra.launcher.gpus=[]")
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    [one] = find_runs(tmp_path / "alone")
+    [same] = [run for run in find_runs(tmp_path / "outputs") if run.name == one.name]
+    expected, actual = (torch.load(run.last, weights_only=True) for run in (one, same))
+    assert expected["state_dict"].keys() == actual["state_dict"].keys()
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(actual["state_dict"][name], value), name
 
 
 def test_a_finished_run_is_found_unless_its_data_is_another(run, tmp_path):

@@ -1,5 +1,6 @@
 """`hydra/launcher=local`: each job of a sweep in a process of its own."""
 
+import os
 import random
 import signal
 import sys
@@ -15,8 +16,9 @@ from omegaconf import DictConfig, open_dict
 
 from ae_lab.core import command, configuration
 from ae_lab.launching import process
-from ae_lab.launching.process import JobProcess
-from ae_lab.launching.resources import Resources
+from ae_lab.launching.fork_server import ForkServer
+from ae_lab.launching.process import JobProcess, may_fork
+from ae_lab.launching.resources import Resources, Share
 from ae_lab.launching.table import SweepTable
 from ae_lab.tracking.finished import find_known_run, print_done
 from ae_lab.tracking.sweeps import record_outcomes
@@ -38,11 +40,19 @@ class LocalLauncher(Launcher):
         gpus: Sequence[int | str] | None = None,
     ):
         self.options = {"n_parallel": n_parallel, "threads": threads, "gpus": gpus}
+        self.server = ForkServer("ae_lab.training.job")
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context, self.config = hydra_context, config
+        self.resources = Resources.of_machine(**self.options)
+
+    def warm_up(self) -> None:
+        """Have what jobs import imported while this process does something else."""
+        share = Share(self.resources.threads, self.resources.gpus)
+        if may_fork(share):
+            self.server.open({**os.environ, **share.environment})
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -57,7 +67,7 @@ class LocalLauncher(Launcher):
         for number, words in enumerate(job_overrides, start=initial_job_idx):
             title = " ".join(["job", str(number), *(word for word in words if word not in shared)])
             jobs.append(JobProcess(number, list(words), folder, title))
-        sweep = LocalSweep(jobs, Resources.of_machine(**self.options), self.compose)
+        sweep = LocalSweep(jobs, self.resources, self.server, self.compose)
         sweep.fail_fast = self.config.sweep.fail_fast
         sweep.run()
         return [job_return(job) for job in jobs]
@@ -89,9 +99,10 @@ class LocalSweep:
         self,
         jobs: list[JobProcess],
         resources: Resources,
+        server: ForkServer,
         compose: Callable[[JobProcess], DictConfig],
     ):
-        self.jobs, self.resources, self.compose = jobs, resources, compose
+        self.jobs, self.resources, self.server, self.compose = jobs, resources, server, compose
         self.waiting = list(jobs)
         self.fail_fast = self.stopping = self.interrupted = False
         self.unrecorded: dict[int, dict] = {}
@@ -156,7 +167,7 @@ class LocalSweep:
                 share = self.resources.take(job.num_devices, job.on_gpu)
                 if share is None:
                     return False
-                job.start(share)
+                job.start(share, self.server)
                 if self.stopping:  # a signal came before there was a process to hand it to
                     job.send(signal.SIGINT)
         except Exception as error:

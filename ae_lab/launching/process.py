@@ -1,4 +1,5 @@
-"""One job of a sweep in a process of its own, started as the command that a person would type."""
+"""One job of a sweep in a process of its own, which does what the command does that a person would
+type."""
 
 import contextlib
 import os
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from ae_lab.core import configuration
 from ae_lab.core.errors import UserError
+from ae_lab.launching.fork_server import Forked, ForkServer
 from ae_lab.launching.resources import Share
 from ae_lab.tracking.run import Run
 from ae_lab.tracking.run_files import JOB, read_json
@@ -42,7 +44,7 @@ class JobProcess:
     run: Run | None = None  # once it is known
     share: Share | None = None  # of the machine, while it runs
     oom_kills: int = 0  # of the kernel before it was started
-    process: subprocess.Popen | None = field(default=None, repr=False)
+    process: subprocess.Popen | Forked | None = field(default=None, repr=False)
 
     @property
     def log(self) -> Path:
@@ -69,21 +71,16 @@ class JobProcess:
     def on_gpu(self) -> bool:
         return self.config.trainer.accelerator != "cpu"
 
-    def start(self, share: Share) -> None:
-        """Start the process, in a group of its own: a signal of the terminal is not for it."""
+    def start(self, share: Share, server: ForkServer) -> None:
+        """Start the process, in a session of its own: a signal of the terminal is not for it."""
         self.share, self.state, self.oom_kills = share, RUNNING, count_oom_kills()
         self._outcome.unlink(missing_ok=True)
         environment = {**os.environ, **share.environment, OUTCOME: str(self._outcome.absolute())}
         with self.log.open("a") as log:
-            print(f"$ {shlex.join(self.command)}", file=log, flush=True)
-            self.process = subprocess.Popen(
-                self.command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            print(f"$ {shlex.join(self.command)}", file=log)
+        # Of a run on several devices Lightning starts all processes but one anew.
+        start = server.start if may_fork(share) and self.num_devices == 1 else start_process
+        self.process = start(self.command, environment, self.log)
 
     @property
     def _outcome(self) -> Path:
@@ -150,6 +147,25 @@ class JobProcess:
         psnr = next((row["val/psnr"] for row in reversed(rows) if "val/psnr" in row), None)
         left = rows[-1]["seconds"] / len(rows) * (total - len(rows)) if rows else None
         return len(rows), total, psnr, left
+
+
+def may_fork(share: Share) -> bool:
+    """Whether a job's process may be forked from one that has imported torch: CUDA and Apple's
+    frameworks do not outlive a fork."""
+    return sys.platform == "linux" and not share.gpus
+
+
+def start_process(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen:
+    """Start a command with an output file, in a session of its own."""
+    with log.open("a") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def count_oom_kills() -> int:

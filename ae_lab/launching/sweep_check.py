@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ae_lab.core import command, validation
 from ae_lab.core.errors import UserError
-from ae_lab.launching.local import task_configuration
+from ae_lab.launching.local import LocalLauncher, task_configuration
 from ae_lab.tracking.finished import find_finished_run
 
 SECONDS = 10.0  # at most
@@ -31,7 +31,12 @@ class CheckedSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
             if number and time.monotonic() > end:
                 continue
-            if why := find_fault(task_configuration(config)):
+            config = task_configuration(config)
+            if find_finished_run(config):
+                continue
+            if isinstance(self.launcher, LocalLauncher):
+                self.launcher.warm_up()
+            if why := find_fault(config):
                 print(f"job {number} cannot run ({' '.join(words)}): {why}")
 
     def find_empty(self) -> str:
@@ -45,8 +50,6 @@ class CheckedSweeper(BasicSweeper):
 
 def find_fault(config: DictConfig) -> str:
     """Why a job cannot run; nothing where it can."""
-    if find_finished_run(config):
-        return ""
     from ae_lab.training.dry_run import check_model
 
     try:
