@@ -1,8 +1,8 @@
 """A sweep of `hydra/launcher=local` in a hostile world: `make test-chaos`.
 
 Twelve small runs are trained undisturbed, and again while, at seeded moments, jobs, what forks them
-and the launcher get SIGKILL, the disk (a small tmpfs) is full for seconds, and locks and unfinished files of dead
-processes lie about. The same command is repeated until all is done. Then
+and the launcher get SIGKILL, the disk (a small tmpfs) is full for seconds, and locks and unfinished
+files of dead processes lie about. The same command is repeated until all is done. Then
 
 - every tensor of every checkpoint is to the bit that of the undisturbed sweep;
 - no run is lost, and none has been trained to its end twice;

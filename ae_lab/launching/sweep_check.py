@@ -2,8 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
@@ -26,12 +30,16 @@ class CheckedSweeper(BasicSweeper):
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not batch:
             raise UserError(f"the sweep has no job: {self.find_empty()} stands for no value")
+        loader = RememberingLoader(self.hydra_context.config_loader)
+        if isinstance(self.launcher, BasicLauncher | LocalLauncher):  # others compose elsewhere
+            self.launcher.hydra_context = replace(self.hydra_context, config_loader=loader)
         end = time.monotonic() + SECONDS
         for number, words in enumerate(batch):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+            composed = loader.load_sweep_config(self.config, list(words))
             if number and time.monotonic() > end:
                 continue
-            config = task_configuration(config)
+            loader.remember(words, composed)
+            config = task_configuration(composed)
             if find_finished_run(config):
                 continue
             if isinstance(self.launcher, LocalLauncher):
@@ -46,6 +54,27 @@ class CheckedSweeper(BasicSweeper):
             o for o in OverridesParser.create().parse_overrides(words) if o.is_sweep_override()
         ]
         return next(o.input_line for o in swept if not list(o.sweep_string_iterator()))
+
+
+class RememberingLoader:
+    """Hydra's loader of configurations, which composes once what a job was looked at for."""
+
+    def __init__(self, loader: ConfigLoader):
+        self.loader = loader
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def remember(self, words: Sequence[str], composed: DictConfig) -> None:
+        self.composed[tuple(words)] = composed
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """The configuration of a job, which is the launcher's from now on."""
+        composed = self.composed.pop(tuple(sweep_overrides), None)
+        return composed or self.loader.load_sweep_config(master_config, sweep_overrides)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 def find_fault(config: DictConfig) -> str:

@@ -85,7 +85,8 @@ def describe_state(job: JobProcess) -> str:
     if job.state == process.RUNNING:
         share = job.share
         gpus = f", GPU {','.join(share.gpus)}" if share.gpus else ""
-        return f"{job.title}: started, {share.threads} threads{gpus}, output in {job.log}"
+        resources = f"process {job.process.pid}, {share.threads} threads{gpus}"
+        return f"{job.title}: started, {resources}, output in {job.log}"
     if job.state == process.DONE:
         psnr = job.run.metrics.get("test/psnr")
         number = "" if psnr is None else f", test PSNR {psnr:.2f} dB"
