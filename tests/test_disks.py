@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ae_lab.core import files
+from ae_lab.core.command import explain_error
 from ae_lab.core.errors import CannotWrite, UserError
 from ae_lab.tracking.registry import find_runs
 from ae_lab.tracking.run import Run
@@ -105,6 +106,22 @@ def test_what_libraries_raise_after_a_full_disk_is_known(tmp_path):
 
     with pytest.raises(CannotWrite, match="No space left"):
         write()
+
+
+def test_an_error_that_is_raised_again_is_explained():
+    """TensorBoard keeps the error of its thread, and raises it again at each call."""
+    kept = OSError(errno.ENOSPC, "No space left on device", "events")
+
+    def call_twice() -> None:
+        try:
+            raise RuntimeError("the writer has ended") from kept
+        except RuntimeError:
+            raise kept  # noqa: B904
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        call_twice()
+    assert raised.value.__context__.__cause__ is raised.value
+    assert explain_error(raised.value).startswith("cannot write events (No space left")
 
 
 @pytest.mark.parametrize("file", ["last.ckpt", "best.ckpt", "history.csv"])
