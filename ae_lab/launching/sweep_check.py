@@ -16,7 +16,8 @@ from ae_lab.core.errors import UserError
 from ae_lab.launching.local import LocalLauncher, task_configuration
 from ae_lab.tracking.finished import find_finished_run
 
-SECONDS = 10.0  # at most
+SECONDS = 10.0  # to look at jobs, at most
+REMEMBERED = 1000  # configurations at most, of 0.3 MB each
 
 
 class CheckedSweeper(BasicSweeper):
@@ -36,9 +37,9 @@ class CheckedSweeper(BasicSweeper):
         end = time.monotonic() + SECONDS
         for number, words in enumerate(batch):
             composed = loader.load_sweep_config(self.config, list(words))
+            loader.remember(words, composed)
             if number and time.monotonic() > end:
                 continue
-            loader.remember(words, composed)
             config = task_configuration(composed)
             if find_finished_run(config):
                 continue
@@ -57,14 +58,15 @@ class CheckedSweeper(BasicSweeper):
 
 
 class RememberingLoader:
-    """Hydra's loader of configurations, which composes once what a job was looked at for."""
+    """Hydra's loader of configurations, which does not compose again what it remembers."""
 
     def __init__(self, loader: ConfigLoader):
         self.loader = loader
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def remember(self, words: Sequence[str], composed: DictConfig) -> None:
-        self.composed[tuple(words)] = composed
+        if len(self.composed) < REMEMBERED:
+            self.composed[tuple(words)] = composed
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
