@@ -28,10 +28,19 @@ def take_long(run: Path) -> None:
     time.sleep(60)
 
 
-def be_done_when_told(run: Path) -> None:
+def wait_until_told(run: Path) -> None:
     while not Path(f"{run}.told").exists():
         time.sleep(0.01)
+
+
+def be_done_when_told(run: Path) -> None:
+    wait_until_told(run)
     be_done(run)
+
+
+def be_killed_when_told(run: Path) -> None:
+    wait_until_told(run)
+    be_killed(run)
 
 
 def main() -> None:

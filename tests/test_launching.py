@@ -217,7 +217,7 @@ def test_jobs_outlive_what_forked_them(sweep, monkeypatch):
     """Those that wait are forked by another server, each with the environment of its start."""
     monkeypatch.setattr(Run, "faults", [])  # nothing but a status is written
     monkeypatch.setenv("AE_LAB_TEST", "before")
-    jobs = sweep("be_done_when_told", KILLED, DONE, n_parallel=2)
+    jobs = sweep("be_done_when_told", "be_killed_when_told", DONE, n_parallel=2)
     first, killed, last = jobs.jobs
 
     def kill_server() -> None:
@@ -225,7 +225,9 @@ def test_jobs_outlive_what_forked_them(sweep, monkeypatch):
         wait_for_start(killed)
         os.environ["AE_LAB_TEST"] = "after"
         jobs.server.process.kill()
-        while last.state != process.DONE:
+        jobs.server.process.wait()
+        Path(f"{killed.target}.told").touch()
+        while last.state not in process.ENDED:
             time.sleep(0.01)
         Path(f"{first.target}.told").touch()
 
